@@ -1,0 +1,1 @@
+"""Does: talks to Triton, keeps the loop, publishes. What to do is decided in `policies`."""

@@ -1,0 +1,171 @@
+"""How much is coming: rates remembered between ticks, and what they promise.
+
+Owns the taking in of a snapshot into the history (`advance`) and the reading of rates.
+A rate is an exponential average of impulses: each request adds 1/window, and the sum
+decays with the window, so nothing needs to be touched while nothing happens.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from policies.history import NOTHING, History, ModelHistory
+from policies.policy import Policy
+from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
+
+# A load nobody has timed yet: one second to start, then two gigabytes a second.
+PRIOR_START_S = 1.0
+PRIOR_BYTES_PER_S = 2e9
+
+
+def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
+    """The history after taking in ``snapshot``; records of quiet models stay the same objects.
+
+    A snapshot taken while Triton was unreachable teaches nothing.
+    """
+    if not snapshot.reachable:
+        return history
+    now_s = snapshot.now_s
+    through = _arrivals_through_callers(policy, snapshot.models)
+    models = {}
+    for name, model in snapshot.models.items():
+        past = history.models.get(name, NOTHING)
+        arrivals = max(0.0, model.arrivals - through.get(name, 0.0))
+        present = _with_state(policy, model, past, now_s)
+        if arrivals > 0 or model.waiting or model.in_flight or model.pending:
+            present = _with_use(policy, model, present, arrivals, history.inflation, now_s)
+        if present is not NOTHING:
+            models[name] = present
+    for name, past in history.models.items():
+        if name not in snapshot.models and _still_matters(policy, past, now_s):
+            models[name] = past
+    earliest_s = now_s - policy.churn.window_s
+    return replace(
+        history,
+        at_s=now_s,
+        models=models,
+        evictions_s=tuple(at_s for at_s in history.evictions_s if at_s > earliest_s),
+    )
+
+
+def rates(policy: Policy, past: ModelHistory, now_s: float) -> tuple[float, float]:
+    """Requests per second over the fast and the slow window, as of ``now_s``."""
+    if past.rate_at_s is None:
+        return 0.0, 0.0
+    age_s = max(0.0, now_s - past.rate_at_s)
+    return (
+        past.fast_rate * math.exp(-age_s / policy.demand.fast_s),
+        past.slow_rate * math.exp(-age_s / policy.demand.slow_s),
+    )
+
+
+def load_time_s(model: Model) -> float:
+    """Expected seconds of one load: learned, else a prior that grows with the size."""
+    if model.load_s is not None and math.isfinite(model.load_s) and model.load_s > 0:
+        return model.load_s
+    size = model.footprint.total_bytes if model.footprint else 0
+    return PRIOR_START_S + size / PRIOR_BYTES_PER_S
+
+
+def is_wanted(policy: Policy, model: Model, past: ModelHistory, now_s: float) -> bool:
+    """Whether requests for an absent model call for it: some wait, or came of late."""
+    if model.waiting > 0:
+        return True
+    if past.last_use_s is None or past.last_use_s + policy.demand.want_s < now_s:
+        return False
+    # Requests it has itself served before it left do not call it back.
+    return past.left_at_s is None or past.last_use_s > past.left_at_s
+
+
+def _arrivals_through_callers(policy: Policy, models: Mapping[str, Model]) -> Mapping[str, float]:
+    """Requests that reached a member only because its ensemble or caller was asked."""
+    through: dict[str, float] = {}
+    for name, model in models.items():
+        if model.arrivals > 0:
+            for member in dict.fromkeys((*model.steps, *policy.calls(name))):
+                through[member] = through.get(member, 0.0) + model.arrivals
+    return through
+
+
+def _with_use(
+    policy: Policy,
+    model: Model,
+    past: ModelHistory,
+    arrivals: float,
+    inflation: float,
+    now_s: float,
+) -> ModelHistory:
+    if not math.isfinite(arrivals):
+        arrivals = 0.0
+    fast, slow = rates(policy, past, now_s)
+    uses = past.uses + arrivals
+    size = max(1, model.footprint.total_bytes if model.footprint else 1)
+    cost = policy.weight(model.name) * load_time_s(model)
+    return replace(
+        past,
+        fast_rate=fast + arrivals / policy.demand.fast_s,
+        slow_rate=slow + arrivals / policy.demand.slow_s,
+        rate_at_s=now_s,
+        uses=uses,
+        last_use_s=now_s,
+        credit=inflation + uses * cost / size,
+    )
+
+
+def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) -> ModelHistory:
+    present = past
+    if model.revision is not None and model.revision != past.revision:
+        # Changed files deserve a fresh chance; the first sight of them is no change.
+        fresh = past.revision is not None
+        present = replace(present, revision=model.revision)
+        present = _forgiven(present) if fresh else present
+    if model.state is ModelState.READY:
+        if present.resident_since_s is None:
+            present = replace(present, resident_since_s=now_s)
+        if present.restore and not model.sick:
+            present = replace(present, restore=False)
+        if (
+            present.failures
+            and not model.sick
+            and _resident_s(present, now_s) >= (policy.loads.forgive_s)
+        ):
+            present = _forgiven(present)
+    elif present.resident_since_s is not None:
+        present = replace(
+            present,
+            resident_since_s=None,
+            left_at_s=now_s,
+            restore=present.restore or model.forgotten,
+        )
+    if model.failure and (present.failed_at_s is None or model.failure.at_s > present.failed_at_s):
+        present = _with_failure(policy, model, present)
+    return present
+
+
+def _with_failure(policy: Policy, model: Model, past: ModelHistory) -> ModelHistory:
+    failure = model.failure
+    assert failure is not None
+    # Triton's own absence is not the model's fault: it is waited out, not counted up.
+    blameless = failure.error_class is ErrorClass.UNAVAILABLE
+    failures = past.failures if blameless else past.failures + 1
+    wait_s = policy.loads.patience(failure.error_class).wait_s(max(1, failures))
+    return replace(
+        past,
+        failures=failures,
+        failed_at_s=failure.at_s,
+        error_class=failure.error_class,
+        retry_at_s=failure.at_s + wait_s,
+    )
+
+
+def _forgiven(past: ModelHistory) -> ModelHistory:
+    return replace(past, failures=0, error_class=None, retry_at_s=None)
+
+
+def _resident_s(past: ModelHistory, now_s: float) -> float:
+    return 0.0 if past.resident_since_s is None else now_s - past.resident_since_s
+
+
+def _still_matters(policy: Policy, past: ModelHistory, now_s: float) -> bool:
+    """A model gone from the repository is remembered as long as its rates mean anything."""
+    return past.last_use_s is not None and now_s - past.last_use_s < policy.demand.slow_s

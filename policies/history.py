@@ -1,0 +1,63 @@
+"""What is remembered between ticks. History goes in and comes out; nothing hides elsewhere.
+
+A record changes only when something happened to its model: rates are kept as a value
+and the moment it was true, and decay when they are read. So a quiet model costs the
+journal nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.snapshot import ErrorClass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHistory:
+    """What is remembered of one model; all times are seconds since the epoch, UTC.
+
+    fast_rate, slow_rate: requests per second at ``rate_at_s``, averaged exponentially
+        over the policy's fast and slow demand windows.
+    uses: requests ever seen. last_use_s: the latest of them.
+    credit: greedy-dual priority, set at the latest use.
+    resident_since_s: when it was first seen READY; None while it is not.
+    left_at_s: when it was last seen to leave.
+    unwanted_at_s: when the plan last let it go (the start of its cooldown).
+    restore: it was resident and vanished by no decision of ours, or heals.
+    failures: failed loads in a row. retry_at_s: no load before that.
+    """
+
+    fast_rate: float = 0.0
+    slow_rate: float = 0.0
+    rate_at_s: float | None = None
+    uses: float = 0.0
+    last_use_s: float | None = None
+    credit: float = 0.0
+    resident_since_s: float | None = None
+    left_at_s: float | None = None
+    unwanted_at_s: float | None = None
+    restore: bool = False
+    failures: int = 0
+    failed_at_s: float | None = None
+    error_class: ErrorClass | None = None
+    retry_at_s: float | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is remembered of all models.
+
+    at_s: the stamp of the last snapshot taken in; None before the first.
+    inflation: greedy-dual's clock, the credit of the latest victim.
+    evictions_s: when evictions were decided, inside the churn window only.
+    leaving: models whose unload is already decided and not yet visible.
+    """
+
+    at_s: float | None = None
+    models: Mapping[str, ModelHistory] = field(default_factory=dict)
+    inflation: float = 0.0
+    evictions_s: tuple[float, ...] = ()
+    leaving: frozenset[str] = frozenset()
+
+
+NOTHING = ModelHistory()

@@ -1,0 +1,195 @@
+"""The ledger: what each device's memory is promised to.
+
+The invariant of the whole product stands here. On every device
+
+    reserved = resident + loading x peak factor + unloading until Triton says unloaded
+
+and a load is granted only while reserved, with it, stays within the limit. So by our own
+act reserved never exceeds the budget. The limit itself shrinks by memory that is used
+beyond what is accounted for: leaks, retained arenas, other processes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policies.policy import Policy
+from policies.snapshot import HOST, Device, Model, ModelState, Snapshot
+from policies.units import Units
+
+Need = Mapping[str, int]
+
+_MOVING = (ModelState.LOADING, ModelState.UNLOADING)
+
+
+@dataclass(slots=True)
+class Account:
+    """One device's side of the ledger, in bytes.
+
+    budget: what our models may take; None when the device's size is unknown.
+    limit: the budget, less what cannot be promised now.
+    reserved, leaving: promised, and the part of it that is on its way out.
+    claimed: set aside for models that wait for an unload, so that none takes it from them.
+    unaccounted: measured use beyond our models'; None when use is not measured.
+    """
+
+    budget: int | None
+    limit: int | None = None
+    reserved: int = 0
+    leaving: int = 0
+    claimed: int = 0
+    unaccounted: int | None = None
+
+
+class Ledger:
+    """All accounts of one plan; it changes while the plan is drawn up, and ends with it."""
+
+    def __init__(self, policy: Policy, snapshot: Snapshot, units: Units) -> None:
+        self._policy = policy
+        self._devices = snapshot.devices
+        self._moving = any(model.state in _MOVING for model in snapshot.models.values())
+        self.accounts = {
+            name: Account(_budget(policy, device)) for name, device in snapshot.devices.items()
+        }
+        settled: dict[str, int] = {}
+        unknown = False
+        for model in snapshot.models.values():
+            if model.state is not ModelState.UNLOADED:
+                unknown |= model.footprint is None
+                self._enter(model, settled)
+                self._enter_second_copies(model, snapshot, units)
+        for name, account in self.accounts.items():
+            device = snapshot.devices[name]
+            _limit(device, account, settled.get(name, 0), unknown)
+        self.blind = unknown and any(a.unaccounted is None for a in self.accounts.values())
+
+    def _enter(self, model: Model, settled: dict[str, int]) -> None:
+        for device, amount in footprint(model).items():
+            account = self._account(device)
+            if model.state is ModelState.LOADING:
+                account.reserved += round(amount * self._policy.peak_factor(model.name))
+                continue
+            settled[device] = settled.get(device, 0) + amount
+            account.reserved += amount
+            if model.state is ModelState.UNLOADING:
+                account.leaving += amount
+
+    def _enter_second_copies(self, model: Model, snapshot: Snapshot, units: Units) -> None:
+        """An ensemble that loads over stale steps loads them again, beside the first copies."""
+        if model.state is not ModelState.LOADING:
+            return
+        for step in units.steps(model.name):
+            member = snapshot.models.get(step)
+            if member and member.stale and member.state is ModelState.READY:
+                for device, amount in footprint(member).items():
+                    self._account(device).reserved += amount
+
+    def _account(self, device: str) -> Account:
+        return self.accounts.setdefault(device, Account(budget=None))
+
+    def promise(self, need: Need) -> None:
+        for device, amount in need.items():
+            self._account(device).reserved += amount
+
+    def claim(self, need: Need) -> None:
+        for device, amount in need.items():
+            self._account(device).claimed += amount
+
+    def release(self, freed: Need) -> None:
+        """Memory on its way out: still reserved, until Triton says that it is gone."""
+        for device, amount in freed.items():
+            self._account(device).leaving += amount
+
+    def fits_now(self, need: Need) -> bool:
+        return not self.shortfall(need, after_unloads=False)
+
+    def shortfall(self, need: Need, *, after_unloads: bool = True) -> dict[str, int]:
+        """Bytes missing on each device that cannot hold ``need``; empty when it fits."""
+        missing = {}
+        for device, amount in need.items():
+            account = self._account(device)
+            taken = account.reserved + account.claimed - (account.leaving if after_unloads else 0)
+            short = amount + taken - (account.limit or 0)
+            if amount > 0 and short > 0:
+                missing[device] = short
+        return missing
+
+    def overdrawn(self) -> dict[str, int]:
+        """Bytes by which each device's residents exceed its budget, unloads under way done."""
+        return {
+            name: account.reserved - account.leaving - account.budget
+            for name, account in self.accounts.items()
+            if account.budget is not None and account.reserved - account.leaving > account.budget
+        }
+
+    def is_overused(self, need: Need) -> bool:
+        """Whether ``need`` fails only because of use beyond what is accounted for."""
+        return any(
+            (account := self._account(device)).budget is not None
+            and account.reserved + account.claimed - account.leaving + amount <= account.budget
+            for device, amount in need.items()
+            if device in self.shortfall(need)
+        )
+
+    def overuse(self) -> list[tuple[str, int, int]]:
+        """Devices with more unaccounted use than the policy bears: device, excess, limit, in bytes.
+
+        Nothing is said while models come or go, since their memory is then neither here nor
+        there, nor of the host, whose memory belongs to everybody.
+        """
+        if self._moving:
+            return []
+        found = []
+        for name in sorted(self.accounts):
+            account, device = self.accounts[name], self._devices.get(name)
+            if account.unaccounted is None or device is None or name == HOST:
+                continue
+            limit = share_bytes(self._policy.restart_above, device.total_bytes)
+            if limit is not None and account.unaccounted > limit:
+                found.append((name, account.unaccounted, limit))
+        return found
+
+    def has_budget(self, need: Need) -> bool:
+        return all(self._account(device).budget is not None for device in need)
+
+    def larger_than_budget(self, need: Need) -> bool:
+        return any(amount > (self._account(device).budget or 0) for device, amount in need.items())
+
+
+def footprint(model: Model) -> Need:
+    """Bytes by device; negative amounts of odd input count as nothing."""
+    if model.footprint is None:
+        return {}
+    return {name: max(0, amount) for name, amount in model.footprint.by_device.items()}
+
+
+def share_bytes(share: int | float, total_bytes: int | None) -> int | None:
+    """A share of a device in bytes; None when it is a fraction of an unknown total."""
+    if isinstance(share, int):
+        return share
+    return None if total_bytes is None else int(share * total_bytes)
+
+
+def _budget(policy: Policy, device: Device) -> int | None:
+    own = policy.devices.get(device.id)
+    share = own.budget if own and own.budget is not None else policy.budget
+    headroom = own.headroom_bytes if own and own.headroom_bytes is not None else None
+    budget = share_bytes(share, device.total_bytes)
+    if budget is None:
+        return None
+    if device.total_bytes is not None:
+        budget = min(budget, device.total_bytes)
+    return max(0, budget - (policy.headroom_bytes if headroom is None else headroom))
+
+
+def _limit(device: Device, account: Account, settled: int, unknown: bool) -> None:
+    """Sets what may be promised. Loads under way count as not there yet, which errs on the
+    safe side for as long as they last."""
+    limit = account.budget
+    if limit is not None and device.used_bytes is not None:
+        account.unaccounted = max(0, device.used_bytes - settled)
+        if unknown:
+            # Residents of unknown size are inside the unaccounted use; only it bounds them.
+            limit -= account.unaccounted
+        if device.total_bytes is not None:
+            limit = min(limit, device.total_bytes - account.unaccounted)
+    account.limit = None if limit is None else max(0, limit)

@@ -1,0 +1,137 @@
+"""What is known now: one frozen picture of Triton, its models and its devices.
+
+Owns the vocabulary of facts. Refuses to know where they came from (the daemon's
+observer or a simulated pod) and what is wanted (`policies.policy`). A measurement
+that could not be taken is ``None``; it is never a silent zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+HOST = "host"
+"""Id of the device that is the host's memory, where no GPU is there."""
+
+
+class ModelState(StrEnum):
+    """Where a model stands in Triton, our own running tasks included."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+
+
+class FootprintSource(StrEnum):
+    """How a footprint is known, best source first."""
+
+    DECLARED = "declared"
+    REPORTED = "reported"
+    MEASURED = "measured"
+    HINTED = "hinted"
+    FILE_SIZE = "file_size"
+    ASSUMED = "assumed"
+
+
+class ErrorClass(StrEnum):
+    """Kinds of trouble that deserve different patience before the next load."""
+
+    CONFIG = "config"
+    INITIALISATION = "initialisation"
+    MEMORY = "memory"
+    UNHEALTHY = "unhealthy"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Device memory one model needs while resident.
+
+    by_device: bytes per device id.
+    """
+
+    by_device: Mapping[str, int]
+    source: FootprintSource
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.by_device.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """The latest failed load (or death) of a model; ``at_s`` tells one from the next."""
+
+    at_s: float
+    error_class: ErrorClass
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A memory a model can live in: a GPU, or the host where there is none.
+
+    total_bytes, used_bytes: whole device, by every process; None when unmeasured.
+    utilisation: 0 to 1, None when unmeasured.
+    """
+
+    id: str
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    utilisation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the repository, as of this snapshot.
+
+    footprint: None when nothing is known of its size.
+    load_s: expected seconds of one load (learned, else a prior); None when unknown.
+    arrivals: requests since the last snapshot, misses included, whoever counted them.
+    waiting, oldest_wait_s: requests held for it to load, and the longest such wait.
+    in_flight: requests executing inside Triton; None where no proxy counts them.
+    pending: requests in Triton's queue; None while the model has no such gauge.
+    queue_s, compute_s, executions: what those arrivals cost since the last snapshot.
+    steps: models an ensemble is made of; Triton loads them with it.
+    stale: its files changed after its load began, so that any load call which
+        touches it makes a second copy beside the first.
+    sick: Triton says READY, yet it cannot serve; only unload + load heals.
+    forgotten: Triton has no memory of it although it was loaded: Triton restarted.
+    revision: changes whenever its files do; None when they cannot be seen.
+    """
+
+    name: str
+    state: ModelState = ModelState.UNLOADED
+    footprint: Footprint | None = None
+    load_s: float | None = None
+    arrivals: float = 0.0
+    waiting: int = 0
+    oldest_wait_s: float = 0.0
+    in_flight: int | None = None
+    pending: int | None = None
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    executions: float = 0.0
+    steps: tuple[str, ...] = ()
+    stale: bool = False
+    sick: bool = False
+    forgotten: bool = False
+    in_repository: bool = True
+    revision: str | None = None
+    failure: LoadFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything one decision may look at.
+
+    now_s: seconds since the Unix epoch, UTC; the only clock a plan has.
+    reachable: Triton answered this time. When it did not, models and devices are
+        the last known ones and nothing is decided.
+    """
+
+    now_s: float
+    reachable: bool = True
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)

@@ -1,0 +1,81 @@
+"""The model.py of every model that the test bed writes; Triton's stub runs a copy of it.
+
+Owns how one instance spends memory and time, as the parameters of its config.pbtxt say. Imported by
+nothing here, and importing nothing of ours: the copy runs in another Python.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+
+MATRIX_SIDE = 96
+
+
+class TritonPythonModel:
+    """Answers Y = 2 * X, after as much memory and time as a model of its size would take."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.compute_s = float(_value(parameters, "compute_ms")) / 1000
+        self.callees = _value(parameters, "calls").split()
+        self.matrix = np.eye(MATRIX_SIDE, dtype=np.float32)
+        # The first product makes the library allocate; it has to, before memory is counted.
+        self.matrix = self.matrix @ self.matrix
+        self.weights = _read_weights(Path(__file__).with_name("weights.bin"))
+        time.sleep(max(0.0, float(_value(parameters, "load_s")) - _age_s()))
+        if _value(parameters, "fails") == "initialize":
+            raise pb_utils.TritonModelException("told to fail at initialisation")
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        due_s = time.monotonic() + self.compute_s
+        self.matrix = self.matrix @ self.matrix
+        responses = [self._answer(request) for request in requests]
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        return responses
+
+    def _answer(self, request: Any) -> Any:
+        values = pb_utils.get_input_tensor_by_name(request, "X").as_numpy() * np.float32(2)
+        for callee in self.callees:
+            response = _call(callee, values)
+            if response.has_error():
+                return pb_utils.InferenceResponse(error=response.error())
+            values = pb_utils.get_output_tensor_by_name(response, "Y").as_numpy()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", values)])
+
+
+def _value(parameters: dict[str, dict[str, str]], key: str) -> str:
+    return parameters[key]["string_value"]
+
+
+def _call(model: str, values: Any) -> Any:
+    request = pb_utils.InferenceRequest(
+        model_name=model,
+        requested_output_names=["Y"],
+        inputs=[pb_utils.Tensor("X", values)],
+    )
+    return request.exec()
+
+
+def _read_weights(path: Path) -> Any:
+    """Fills this process up to the size of the file; the interpreter already holds a part.
+
+    Reading copies every byte, and that touches every page, although the file is one long hole.
+    """
+    left = max(0, path.stat().st_size - _private_bytes())
+    return np.fromfile(path, dtype=np.uint8, count=left)
+
+
+def _private_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _age_s() -> float:
+    """Seconds since this process began: a load starts with the start of its stub."""
+    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) / os.sysconf("SC_CLK_TCK")
