@@ -1,0 +1,169 @@
+"""The command line. Each command imports what it needs when it runs, so that the sidecar
+carries nothing in memory that it does not use."""
+
+import asyncio
+import dataclasses
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from daemon.settings import Settings, SettingsError, flag, variable
+
+app = typer.Typer(
+    name="remora",
+    help="Keeps the right models resident on Triton within a device-memory budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    app()
+
+
+def _fail(text: str) -> typer.Exit:
+    typer.echo(text, err=True)
+    return typer.Exit(1)
+
+
+def _with_settings(command: Any) -> Any:
+    """Gives ``command`` one option for each setting, so that none is written down twice."""
+    command.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=Annotated[
+                    each.type,
+                    typer.Option(
+                        flag(each.name), envvar=variable(each.name), help=each.metadata["help"]
+                    ),
+                ],
+            )
+            for each in dataclasses.fields(Settings)
+        ]
+    )
+    command.__annotations__ = {
+        name: parameter.annotation for name, parameter in command.__signature__.parameters.items()
+    }
+    return command
+
+
+@app.command()
+@_with_settings
+def run(**values: Any) -> None:
+    """Run the sidecar beside a Triton server."""
+    from daemon.run import StartError, serve
+    from policies.source import PolicyError
+
+    try:
+        settings = Settings(**values)
+        asyncio.run(serve(settings))
+    except (SettingsError, PolicyError, StartError) as error:
+        raise _fail(str(error)) from None
+
+
+@app.command()
+def check(
+    policy: Annotated[Path, typer.Argument(help="The policy file.")],
+    schema: Annotated[bool, typer.Option(help="Print the JSON schema instead.")] = False,
+) -> None:
+    """Validate a policy and print the effective one, presets and defaults filled in."""
+    import yaml
+
+    from daemon.policyfile import PolicyFile
+    from policies import schema as policy_schema
+    from policies.source import PolicyError, effective
+
+    if schema:
+        typer.echo(policy_schema.text(), nl=False)
+        return
+    try:
+        found = PolicyFile(policy).policy
+    except PolicyError as error:
+        raise _fail(str(error)) from None
+    typer.echo(yaml.safe_dump(effective(found), sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    url: Annotated[
+        str, typer.Option(envvar="REMORA_URL", help="The sidecar's HTTP port.")
+    ] = "http://127.0.0.1:9400",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say why a model is resident or not, with the numbers."""
+    from urllib.error import HTTPError, URLError
+    from urllib.parse import quote
+    from urllib.request import urlopen
+
+    from policies.explain import Explanation, in_words
+
+    address = f"{url.rstrip('/')}/v1/explain/{quote(model, safe='')}"
+    try:
+        with urlopen(address, timeout=5) as answer:
+            found = json.load(answer)
+    except HTTPError as error:
+        raise _fail(json.load(error).get("error", str(error))) from None
+    except (URLError, OSError, ValueError) as error:
+        raise _fail(f"{url}: no sidecar answers there: {error}") from None
+    typer.echo(json.dumps(found, indent=2) if as_json else in_words(Explanation(**found)))
+
+
+@app.command()
+def replay(
+    journal: Annotated[Path, typer.Argument(help="A journal file, or a directory of them.")],
+    policy: Annotated[
+        Path | None, typer.Option(help="Decide by this policy instead of the recorded one.")
+    ] = None,
+) -> None:
+    """Decide recorded ticks again and show the first divergence; exit 1 on one."""
+    from daemon.journal import open_journal
+    from daemon.policyfile import PolicyFile
+    from daemon.replaying import told
+    from policies.journal import JournalError, read
+    from policies.replay import Replay
+    from policies.source import PolicyError
+
+    try:
+        other = PolicyFile(policy).policy if policy else None
+        ticks = Replay(read(open_journal(journal)), other)
+        first = next(iter(ticks), None)
+    except (JournalError, PolicyError, OSError) as error:
+        raise _fail(f"{journal}: {error}") from None
+    if first is not None:
+        typer.echo(told(first))
+        raise typer.Exit(1)
+    if ticks.count == 0:
+        raise _fail(f"{journal}: no tick in it")
+    typer.echo(f"{ticks.count} ticks decided again, no divergence")
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(help="How long the traffic lasts.", min=5)] = 60.0,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where models, logs and the journal go.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
+    plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
+) -> None:
+    """Show it at work: a real Triton with more models than memory, and shifting traffic."""
+    from simulations.demo import DemoError, run_demo
+
+    try:
+        asyncio.run(run_demo(seconds, directory, seed, plain=plain or not sys.stdout.isatty()))
+    except DemoError as error:
+        raise _fail(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

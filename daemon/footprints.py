@@ -1,0 +1,83 @@
+"""How much device memory each model needs, by the best source there is.
+
+Owns the order of sources: declared in the policy, reported by Triton, measured around a
+load, hinted in the model's configuration, guessed from its files, assumed by the policy.
+Refuses to measure: that is `daemon.measuring`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from daemon.learned import Learned
+from daemon.repository import OnDisk
+from policies.policy import Policy
+from policies.snapshot import HOST, Footprint, FootprintSource
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one model's size.
+
+    reported: (memory type, device number) to bytes, as in Triton's statistics.
+    """
+
+    on_disk: OnDisk | None = None
+    learned: Learned | None = None
+    reported: Mapping[tuple[str, int], int] | None = None
+
+
+def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> Footprint | None:
+    """The footprint of ``name`` on devices among ``gpus`` (uuids by number) or the host.
+
+    None when no source speaks.
+    """
+    on_disk = evidence.on_disk
+    devices = places(on_disk, gpus)
+    if (declared := policy.wishes(name).footprint) is not None:
+        by_device = declared if isinstance(declared, Mapping) else _each(devices, declared)
+        return Footprint(dict(by_device), FootprintSource.DECLARED)
+    if on_disk and on_disk.steps:
+        # An ensemble is a plan of its steps; they hold the memory.
+        return Footprint({}, FootprintSource.REPORTED)
+    if reported := _reported(evidence.reported, gpus):
+        return Footprint(reported, FootprintSource.REPORTED)
+    if evidence.learned and evidence.learned.footprint_bytes:
+        return Footprint(dict(evidence.learned.footprint_bytes), FootprintSource.MEASURED)
+    if on_disk and on_disk.hint_bytes:
+        return Footprint(_each(devices, on_disk.hint_bytes), FootprintSource.HINTED)
+    if on_disk and on_disk.file_bytes > 0:
+        guess = round(on_disk.file_bytes * policy.footprints.file_factor)
+        return Footprint(_each(devices, guess), FootprintSource.FILE_SIZE)
+    if policy.footprints.assume_bytes is not None:
+        return Footprint(_each(devices, policy.footprints.assume_bytes), FootprintSource.ASSUMED)
+    return None
+
+
+def places(on_disk: OnDisk | None, gpus: Sequence[str]) -> tuple[str, ...]:
+    """Devices a model lives on: those its instance groups name, else every visible GPU.
+
+    A model of CPU instances lives in the host's memory.
+    """
+    if not gpus or (on_disk and on_disk.gpus is None and not on_disk.steps):
+        return (HOST,)
+    named = on_disk.gpus if on_disk and on_disk.gpus else range(len(gpus))
+    return tuple(gpus[number] for number in named if number < len(gpus)) or tuple(gpus)
+
+
+def _each(devices: Sequence[str], amount_bytes: int) -> dict[str, int]:
+    return dict.fromkeys(devices, amount_bytes)
+
+
+def _reported(
+    usage: Mapping[tuple[str, int], int] | None, gpus: Sequence[str]
+) -> dict[str, int] | None:
+    if not usage:
+        return None
+    if gpus:
+        return {
+            gpus[number]: amount
+            for (kind, number), amount in usage.items()
+            if kind == "GPU" and number < len(gpus) and amount > 0
+        }
+    host = sum(amount for (kind, _), amount in usage.items() if kind != "GPU")
+    return {HOST: host} if host > 0 else None

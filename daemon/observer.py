@@ -1,0 +1,257 @@
+"""Takes the snapshots: everything known about Triton, its models and its devices.
+
+Owns the putting together of the index, the statistics, the metrics page, the repository
+on disk, reported demand and what our own hand is doing. Refuses to decide anything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from daemon import footprints
+from daemon.actuator import Actuator
+from daemon.clock import Clock
+from daemon.demand import Demand, Missed
+from daemon.footprints import Evidence
+from daemon.learned import LearnedStore
+from daemon.measuring import Measuring
+from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, ScrapeError, Scraper
+from daemon.repository import OnDisk, Repository
+from daemon.triton import Served, Triton, TritonError
+from policies.policy import Policy
+from policies.snapshot import (
+    HOST,
+    Device,
+    ErrorClass,
+    LoadFailure,
+    Model,
+    ModelState,
+    Snapshot,
+)
+
+log = logging.getLogger("remora.observer")
+
+SURVEY_EVERY_S = 5.0
+PROBE_EVERY_S = 5.0
+PROBE_TIMEOUT_S = 5.0
+
+_QUIET = Activity()
+_NOTHING_MISSED = Missed()
+
+
+@dataclass(slots=True)
+class Observer:
+    """Keeps what must be remembered between snapshots to tell one fact from another."""
+
+    triton: Triton
+    scraper: Scraper
+    repository: Repository | None
+    learned: LearnedStore
+    demand: Demand
+    clock: Clock
+    timeout_s: float
+    host_bytes: int | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    measuring: Measuring = field(default_factory=Measuring)
+    last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
+    _deltas: CounterDeltas = field(default_factory=CounterDeltas)
+    _activity: Mapping[str, Activity] = field(default_factory=dict)
+    _on_disk: Mapping[str, OnDisk] = field(default_factory=dict)
+    _surveyed_at_s: float = float("-inf")
+    _were_ready: set[str] = field(default_factory=set)
+    _loaded_mtime_s: dict[str, float] = field(default_factory=dict)
+    _failures: dict[str, LoadFailure] = field(default_factory=dict)
+    _sick: set[str] = field(default_factory=set)
+    _probed_at_s: dict[str, float] = field(default_factory=dict)
+
+    async def observe(self, policy: Policy, actuator: Actuator) -> Snapshot:
+        """One snapshot. Triton's silence gives the last known one, marked unreachable."""
+        served, exposition, _ = await asyncio.gather(
+            self._ask_triton(), self._scrape(), self._survey_repository()
+        )
+        now_s = self.clock.now_s()
+        if served is None:
+            self.last = Snapshot(now_s, False, self.last.devices, self.last.models)
+            return self.last
+        devices = self._devices(exposition)
+        await self._examine(served, now_s)
+        self._learn(devices, now_s)
+        missed = self.demand.take(now_s)
+        gpus = sorted(name for name in devices if name != HOST)
+        models = {
+            name: self._model(policy, served[name], missed.get(name, _NOTHING_MISSED), gpus, actuator)
+            for name in sorted(served)
+        }
+        self._remember(models)
+        self.last = Snapshot(now_s, True, devices, models)
+        return self.last
+
+    # What an actuator tells (its Witness).
+
+    def began(self, name: str, *, is_load: bool) -> None:
+        self.measuring.began(name, is_load=is_load)
+        if is_load and (on_disk := self._on_disk.get(name)):
+            for step in (name, *on_disk.steps):
+                if disk := self._on_disk.get(step):
+                    self._loaded_mtime_s[step] = disk.newest_mtime_s
+
+    def loaded(self, name: str, started_at_s: float, took_s: float) -> None:
+        self._sick.discard(name)
+        self.learned.learn_load_time(name, took_s, started_at_s + took_s)
+
+    def failed(self, name: str, failure: LoadFailure) -> None:
+        self._failures[name] = failure
+
+    def unloaded(self, name: str, took_s: float) -> None:
+        self._sick.discard(name)
+
+    def ended(self, name: str, *, well: bool) -> None:
+        self.measuring.ended(name, self.clock.now_s(), well=well)
+
+    def is_busy(self, name: str) -> bool:
+        return bool(self._activity.get(name, _QUIET).pending)
+
+    # What is asked.
+
+    async def _ask_triton(self) -> dict[str, Served] | None:
+        try:
+            served = await self.triton.observe(self.timeout_s)
+        except TritonError as error:
+            self._trouble("triton", str(error))
+            return None
+        self._trouble("triton", None)
+        return served
+
+    async def _scrape(self) -> Exposition | None:
+        try:
+            exposition = await self.scraper.scrape()
+        except ScrapeError as error:
+            self._trouble("metrics", str(error))
+            self._activity = {}
+            return None
+        self._trouble("metrics", None)
+        self._activity = self._deltas.update(exposition)
+        return exposition
+
+    async def _survey_repository(self) -> None:
+        now_s = self.clock.now_s()
+        if self.repository is None or now_s - self._surveyed_at_s < SURVEY_EVERY_S:
+            return
+        self._surveyed_at_s = now_s
+        try:
+            self._on_disk = await asyncio.to_thread(self.repository.survey)
+        except OSError as error:
+            self._trouble("model_repository", str(error))
+        else:
+            self._trouble("model_repository", None)
+
+    def _trouble(self, source: str, text: str | None) -> None:
+        """Says once when a source fails, and once when it is back."""
+        if text is None:
+            if self.problems.pop(source, None):
+                log.info("%s: back", source)
+            return
+        if source not in self.problems:
+            log.warning("%s: %s", source, text)
+        self.problems[source] = text
+
+    # What is made of it.
+
+    def _devices(self, exposition: Exposition | None) -> dict[str, Device]:
+        gauges = exposition.devices if exposition else {}
+        if not gauges:
+            return dict(self.last.devices) or {HOST: Device(HOST, self.host_bytes)}
+        seen = {name for name in gauges if name != HOST} or {HOST}
+        # A GPU that missed one reading is still there; its use is unknown, not gone.
+        seen |= {name for name in self.last.devices if name != HOST}
+        return {name: self._device(name, gauges.get(name)) for name in sorted(seen)}
+
+    def _device(self, name: str, gauges: DeviceGauges | None) -> Device:
+        known = self.last.devices.get(name)
+        if gauges is None:
+            return Device(name, known.total_bytes if known else None)
+        total = gauges.total_bytes or (known.total_bytes if known else None)
+        if name == HOST and self.host_bytes is not None:
+            total = min(total or self.host_bytes, self.host_bytes)
+        return Device(name, total, gauges.used_bytes, gauges.utilisation)
+
+    def _model(
+        self, policy: Policy, served: Served, missed: Missed, gpus: list[str], actuator: Actuator
+    ) -> Model:
+        name = served.name
+        activity = self._activity.get(name, _QUIET)
+        on_disk, learned = self._on_disk.get(name), self.learned.get(name)
+        evidence = Evidence(on_disk, learned, served.memory_usage)
+        return Model(
+            name=name,
+            state=actuator.state(name) or served.state,
+            footprint=footprints.best(policy, name, evidence, gpus),
+            load_s=learned.load_s if learned else None,
+            arrivals=activity.successes + activity.failures + missed.count,
+            waiting=missed.waiting,
+            oldest_wait_s=round(missed.oldest_wait_s, 3),
+            pending=activity.pending,
+            queue_s=round(activity.queue_s, 6),
+            compute_s=round(activity.compute_s, 6),
+            executions=activity.executions,
+            steps=on_disk.steps if on_disk else (),
+            stale=self._is_stale(name, served.state),
+            sick=name in self._sick,
+            forgotten=not served.known and name in self._were_ready,
+            in_repository=served.in_repository,
+            revision=on_disk.revision if on_disk else None,
+            failure=self._failures.get(name),
+        )
+
+    def _is_stale(self, name: str, state: ModelState) -> bool:
+        """Whether its files are newer than the copy in memory; unknown counts as yes."""
+        if state is not ModelState.READY:
+            return False
+        on_disk, at_load_s = self._on_disk.get(name), self._loaded_mtime_s.get(name)
+        return on_disk is None or at_load_s is None or on_disk.newest_mtime_s > at_load_s
+
+    def _remember(self, models: Mapping[str, Model]) -> None:
+        for name, model in models.items():
+            if model.state is ModelState.READY:
+                self._were_ready.add(name)
+            elif not model.forgotten:
+                self._were_ready.discard(name)
+            if model.state is ModelState.UNLOADED:
+                self._sick.discard(name)
+
+    def _learn(self, devices: Mapping[str, Device], now_s: float) -> None:
+        used = {d.id: d.used_bytes for d in devices.values() if d.used_bytes is not None}
+        for name, by_device in self.measuring.observe(used, now_s).items():
+            on_disk = self._on_disk.get(name)
+            if on_disk and on_disk.steps:
+                continue
+            log.info("%s: measured %s", name, by_device)
+            self.learned.learn_footprint(
+                name, by_device, now_s, on_disk.revision if on_disk else None
+            )
+
+    async def _examine(self, served: Mapping[str, Served], now_s: float) -> None:
+        """Probes models whose every request failed since the last snapshot."""
+        suspects = [
+            name
+            for name, activity in self._activity.items()
+            if activity.backend_failures > 0
+            and activity.successes == 0
+            and name not in self._sick
+            and name in served
+            and served[name].state is ModelState.READY
+            and now_s - self._probed_at_s.get(name, float("-inf")) >= PROBE_EVERY_S
+        ]
+        for name in suspects:
+            self._probed_at_s[name] = now_s
+            try:
+                sick = await self.triton.probe(name, PROBE_TIMEOUT_S)
+            except TritonError as error:
+                log.warning("%s: probe: %s", name, error)
+                continue
+            if sick:
+                log.warning("%s: READY, yet it cannot serve", name)
+                self._sick.add(name)
+                text = "READY, yet its requests fail"
+                self._failures[name] = LoadFailure(now_s, ErrorClass.UNHEALTHY, text)

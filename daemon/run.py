@@ -1,0 +1,114 @@
+"""Puts the sidecar together from its settings, and runs it until it is told to stop."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from daemon import hostmemory
+from daemon.api import application
+from daemon.clock import Clock
+from daemon.demand import Demand
+from daemon.journal import JournalWriter
+from daemon.learned import LearnedStore
+from daemon.metrics import Scraper
+from daemon.observer import Observer
+from daemon.policyfile import PolicyFile
+from daemon.repository import Repository
+from daemon.settings import LogFormat, Settings
+from daemon.sidecar import Sidecar
+from daemon.triton import Triton
+
+log = logging.getLogger("remora")
+
+# A tick of a hundred models changes a few kilobytes; a keyframe every five minutes keeps
+# the way to any tick short.
+KEYFRAME_EVERY = 300
+
+
+class StartError(RuntimeError):
+    """The sidecar cannot start here."""
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Triton is left as it is.
+
+    Raises PolicyError for a wrong first policy and StartError for a port in use.
+    """
+    _log_as(settings.log_format)
+    sidecar, scraper = _build(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sidecar.stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: sidecar.reload_policy(always=True))
+    runner = web.AppRunner(application(sidecar, settings.token), access_log=None)
+    await runner.setup()
+    try:
+        await _listen(runner, settings)
+        await sidecar.run()
+    finally:
+        await runner.cleanup()
+        await scraper.close()
+        await sidecar.triton.close()
+    log.info("stopped; Triton keeps what it has")
+
+
+def _build(settings: Settings) -> tuple[Sidecar, Scraper]:
+    policy_file = PolicyFile(settings.policy)
+    learned = LearnedStore(settings.state_directory / "learned.json")
+    triton = Triton(settings.triton_grpc)
+    scraper = Scraper(settings.triton_metrics, settings.triton_timeout_s)
+    repository = Repository(settings.model_repository) if settings.model_repository else None
+    demand, clock = Demand(), Clock()
+    host_bytes = settings.host_memory_bytes or hostmemory.limit_bytes()
+    observer = Observer(
+        triton, scraper, repository, learned, demand, clock, settings.triton_timeout_s, host_bytes
+    )
+    journal = JournalWriter(
+        settings.state_directory / "journal",
+        rotate_bytes=settings.journal_rotate_bytes,
+        keep_bytes=settings.journal_keep_bytes,
+        keyframe_every=KEYFRAME_EVERY,
+        compress=True,
+    )
+    for problem in (learned.problem, journal.problem):
+        if problem:
+            log.warning("%s", problem)
+    return Sidecar(policy_file, triton, observer, learned, journal, demand, clock), scraper
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    site = web.TCPSite(runner, settings.http_host, settings.http_port)
+    try:
+        await site.start()
+    except OSError as error:
+        place = f"{settings.http_host}:{settings.http_port}"
+        raise StartError(f"cannot listen on {place}: {error.strerror}") from None
+    log.info("listening on %s:%d", settings.http_host, settings.http_port)
+
+
+def _log_as(form: LogFormat) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if form is LogFormat.JSON:
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)

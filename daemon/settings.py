@@ -1,0 +1,116 @@
+"""Where things are: addresses, paths and ports, from flags and the environment.
+
+Each field is one flag of ``remora run`` and one ``REMORA_*`` variable; the table in the
+documentation is generated from here. What is wanted of the models is the policy's.
+"""
+
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from policies.quantities import parse_bytes, parse_seconds
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    triton_grpc: str = _setting("127.0.0.1:8001", "Triton's gRPC address.")
+    triton_metrics: str = _setting("http://127.0.0.1:8002/metrics", "Triton's metrics page.")
+    triton_timeout: str = _setting("2s", "How long one question to Triton may take.")
+    model_repository: Path | None = _setting(
+        None, "The model repository as this process sees it; sizes and ensembles are read there."
+    )
+    policy: Path | None = _setting(None, "The policy file; without one the preset balanced holds.")
+    state_directory: Path = _setting(
+        Path("/var/lib/remora"), "Where the journal and what was learned are kept."
+    )
+    host_memory: str = _setting(
+        "", "Memory of the device host, where Triton's container has a limit we cannot see."
+    )
+    http_host: str = _setting("0.0.0.0", "Address our own HTTP port listens on.")
+    http_port: int = _setting(9400, "Our own HTTP port.")
+    token: str = _setting(
+        "", "Bearer token for calls that change state; without one only loopback may make them."
+    )
+    journal_rotate: str = _setting("32MiB", "Size at which the journal's file is rotated.")
+    journal_keep: str = _setting("1GiB", "Size of all journal files together.")
+    log_format: LogFormat = _setting(LogFormat.TEXT, "How log lines are written.")
+
+    def __post_init__(self) -> None:
+        for name in ("triton_timeout", "host_memory", "journal_rotate", "journal_keep"):
+            _amount(self, name)
+        if not 1 <= self.http_port <= 65535:
+            raise SettingsError("http_port", str(self.http_port), "a port from 1 to 65535")
+
+    @property
+    def triton_timeout_s(self) -> float:
+        return _amount(self, "triton_timeout")
+
+    @property
+    def host_memory_bytes(self) -> int | None:
+        return int(_amount(self, "host_memory")) if self.host_memory else None
+
+    @property
+    def journal_rotate_bytes(self) -> int:
+        return int(_amount(self, "journal_rotate"))
+
+    @property
+    def journal_keep_bytes(self) -> int:
+        return int(_amount(self, "journal_keep"))
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used: which, what it says, what is allowed."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{flag(name)} ({variable(name)}): {value!r}; allowed: {allowed}")
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    return "REMORA_" + name.upper()
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    """Flag, variable, default and meaning of every setting."""
+    return [
+        (
+            flag(each.name),
+            variable(each.name),
+            "" if each.default in (MISSING, None) else str(each.default),
+            each.metadata["help"],
+        )
+        for each in fields(Settings)
+    ]
+
+
+def _amount(settings: Settings, name: str) -> float:
+    written = getattr(settings, name)
+    read, allowed = (
+        (parse_seconds, "a duration above 0s, as 2s or 500ms")
+        if name == "triton_timeout"
+        else (parse_bytes, "an amount of memory above 0, as 32MiB or 1GiB")
+    )
+    if name == "host_memory" and not written:
+        return 0
+    # A bare number comes from the downward API, which knows no units.
+    value = float(written) if written.replace(".", "", 1).isdigit() else written
+    try:
+        amount = read(value)
+    except ValueError:
+        amount = 0
+    if amount <= 0:
+        raise SettingsError(name, written, allowed)
+    return amount
