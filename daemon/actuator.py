@@ -156,7 +156,10 @@ class Actuator:
     async def _drain(self, name: str, policy: Policy) -> None:
         """Lets requests in flight finish; Triton itself finishes those it has queued."""
         deadline_s = self.clock.now_s() + policy.unloads.drain_s
-        while self.witness.is_busy(name) and self.clock.now_s() < deadline_s:
+        while self.witness.is_busy(name):
+            if self.clock.now_s() >= deadline_s:
+                log.warning("%s: unloading with requests inside", name)
+                return
             await asyncio.sleep(POLL_S)
 
     async def _unload_one(self, name: str, policy: Policy) -> None:

@@ -85,10 +85,12 @@ class _Api:
         models = self._sidecar.telemetry.latest.snapshot.models
         unknown = sorted({model for model, *_ in reports if model not in models})
         now_s = self._sidecar.clock.now_s()
-        for model, count, waiting, oldest_wait_s in reports:
-            if model in models:
-                self._sidecar.demand.report(model, count, waiting, oldest_wait_s, now_s)
-        if len(unknown) < len({model for model, *_ in reports}):
+        news = [
+            self._sidecar.demand.report(model, count, waiting, oldest_wait_s, now_s)
+            for model, count, waiting, oldest_wait_s in reports
+            if model in models
+        ]
+        if any(news):
             self._sidecar.wake()
         if unknown:
             return _problem(404, f"not in the repository: {', '.join(unknown)}")
@@ -176,15 +178,12 @@ def _state(sidecar: Sidecar) -> dict[str, Any]:
 
 
 def _problems(sidecar: Sidecar) -> dict[str, str]:
-    found = dict(sidecar.observer.problems)
-    for source, problem in (
-        ("policy", sidecar.policy_file.problem),
-        ("journal", sidecar.journal.problem),
-        ("learned", sidecar.learned.problem),
-    ):
-        if problem:
-            found[source] = problem
-    return found
+    own = {
+        "policy": sidecar.policy_file.problem,
+        "journal": sidecar.journal.problem,
+        "learned": sidecar.learned.problem,
+    }
+    return sidecar.observer.problems | {name: text for name, text in own.items() if text}
 
 
 def _model(model: Model) -> dict[str, Any]:
@@ -214,7 +213,9 @@ def _problem(status: int, text: str) -> web.Response:
 
 
 def _read(summary: str, *statuses: str, kind: str = "application/json") -> dict[str, Any]:
-    described = {status: {"description": text} for status, text in map(_split, statuses)}
+    described: dict[str, Any] = {
+        status: {"description": text} for status, text in map(_split, statuses)
+    }
     described["200"] = {"description": "The answer.", "content": {kind: {}}}
     return {"get": {"summary": summary, "responses": described}}
 

@@ -39,14 +39,27 @@ class Demand:
 
     def report(
         self, model: str, count: float, waiting: int, oldest_wait_s: float, now_s: float
-    ) -> None:
-        """``count`` new requests for ``model``; ``waiting`` wait now, the first since long."""
+    ) -> bool:
+        """``count`` new requests for ``model``; ``waiting`` wait now, one for that long.
+
+        A wait reported again goes on from where it began, also when its age is not told.
+        True when this is news: nothing was known of requests for ``model`` until now.
+        """
+        news = model not in self._counts and model not in self._waiting
         if count > 0:
             self._counts[model] = self._counts.get(model, 0.0) + count
         if waiting > 0:
-            self._waiting[model] = _Waiting(waiting, now_s - oldest_wait_s, now_s)
+            before = self._waiting.get(model)
+            since_s = now_s - oldest_wait_s
+            since_s = min(since_s, before.since_s) if before else since_s
+            self._waiting[model] = _Waiting(waiting, since_s, now_s)
         else:
             self._waiting.pop(model, None)
+        return news
+
+    def served(self, model: str) -> None:
+        """``model`` can serve: nobody waits for it any more."""
+        self._waiting.pop(model, None)
 
     def take(self, now_s: float) -> dict[str, Missed]:
         """What was reported since the last call, and the waits that still stand."""

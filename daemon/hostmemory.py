@@ -15,9 +15,10 @@ def limit_bytes(root: Path = Path("/")) -> int | None:
     unified, classic = root / "sys/fs/cgroup", root / "sys/fs/cgroup/memory"
     limits = [
         limit
-        for path in (*_upwards(unified, own, "memory.max"), *_upwards(
-            classic, own, "memory.limit_in_bytes"
-        ))
+        for path in (
+            *_upwards(unified, own, "memory.max"),
+            *_upwards(classic, own, "memory.limit_in_bytes"),
+        )
         if (limit := _limit(path)) is not None
     ]
     return min(limits, default=None)

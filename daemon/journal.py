@@ -16,16 +16,15 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
+from io import FileIO, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from policies.journal import JournalError, Recorder, Tick
 
 CURRENT = "journal.jsonl"
-_ROTATED = re.compile(r"journal-\d{8}T\d{6}Z-(?P<sequence>\d{6,})\.jsonl(?P<packed>\.gz)?")
+_ROTATED = re.compile(r"journal-\d{8}T\d{6}Z-(?P<sequence>\d{6,})\.jsonl(\.gz)?")
 _UNFINISHED = "journal-*.gz.tmp"
 _CHUNK_BYTES = 1 << 20
 _GZIP_WINDOW_BITS = 31
@@ -159,10 +158,9 @@ class JournalWriter:
 
     def _tidy(self) -> None:
         try:
-            # Deleting comes first too, for packing needs room.
+            # Deleting comes first: packing needs room, and the bound holds without it.
             _delete_oldest(self._directory, self._keep_rotated_bytes)
             _finish_packing(self._directory, self._compress)
-            _delete_oldest(self._directory, self._keep_rotated_bytes)
         except OSError as error:
             self._tidy_problem = self._trouble(error)
         else:
@@ -188,34 +186,23 @@ def open_journal(path: Path) -> Iterator[str]:
 # --- files, one at a time ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Rotated:
-    """A file that will not grow any more; they sort as they were written."""
+def _rotated(directory: Path) -> list[tuple[int, Path]]:
+    """The rotated files and their sequence, oldest first.
 
-    sequence: int
-    packed: bool
-    path: Path
-
-
-def _rotated(directory: Path) -> list[_Rotated]:
-    """The rotated files, oldest first.
-
-    A crash can leave a file beside its packed copy. The copy got its name only when it
-    was whole, so the copy counts.
+    A crash can leave a file beside its packed copy; both are whole, and say the same.
     """
-    found: dict[int, _Rotated] = {}
+    found: list[tuple[int, Path]] = []
     for path in directory.iterdir():
         match = _ROTATED.fullmatch(path.name)
         if match and path.is_file():
-            file = _Rotated(int(match["sequence"]), match["packed"] is not None, path)
-            found[file.sequence] = max(file, found.get(file.sequence, file))
-    return sorted(found.values())
+            found.append((int(match["sequence"]), path))
+    return sorted(found)
 
 
 def _rotate(directory: Path) -> None:
     current = directory / CURRENT
     written = datetime.fromtimestamp(current.stat().st_mtime, UTC)
-    sequence = max((file.sequence for file in _rotated(directory)), default=0) + 1
+    sequence = max((sequence for sequence, _ in _rotated(directory)), default=0) + 1
     current.rename(directory / f"journal-{written:%Y%m%dT%H%M%SZ}-{sequence:06d}.jsonl")
 
 
@@ -223,13 +210,10 @@ def _finish_packing(directory: Path, compress: bool) -> None:
     """Pack what was rotated away, and clear what a crash left half done."""
     for leftover in directory.glob(_UNFINISHED):
         leftover.unlink(missing_ok=True)
-    for file in _rotated(directory):
-        unpacked = file.path.with_suffix("") if file.packed else file.path
-        if not file.packed:
-            if not compress:
-                continue
-            _pack(file.path)
-        unpacked.unlink(missing_ok=True)
+    for _, path in _rotated(directory) if compress else ():
+        if path.suffix != ".gz":
+            _pack(path)
+            path.unlink(missing_ok=True)
 
 
 def _pack(path: Path) -> None:
@@ -250,7 +234,7 @@ def _pack(path: Path) -> None:
 
 
 def _delete_oldest(directory: Path, keep_bytes: int) -> None:
-    files = [(file.path, file.path.stat().st_size) for file in _rotated(directory)]
+    files = [(path, path.stat().st_size) for _, path in _rotated(directory)]
     total_bytes = sum(size for _, size in files)
     for path, size in files:
         if total_bytes <= keep_bytes:
@@ -271,27 +255,24 @@ def _write_whole(file: FileIO, line: bytes) -> None:
 def _lines_of_directory(directory: Path) -> Iterator[str]:
     done = 0
     while True:
-        following = next((file for file in _rotated(directory) if file.sequence > done), None)
-        path = following.path if following else directory / CURRENT
-        try:
-            opened = _open(path)
-        except FileNotFoundError:
-            # Packed, rotated or deleted since the listing; the next one tells.
-            if following or _has_after(directory, done):
-                continue
-            return
-        with opened:
-            if following:
-                done = following.sequence
-            elif _has_after(directory, done):
-                continue  # it was rotated while being opened, and its turn comes
-            yield from _lines_of(opened, path)
-        if not following:
-            return
-
-
-def _has_after(directory: Path, sequence: int) -> bool:
-    return any(file.sequence > sequence for file in _rotated(directory))
+        # Opened before the listing is taken: should the current file be rotated away just
+        # now, then the listing has it, or it stays readable through what is open here.
+        current = _open_if_there(directory / CURRENT)
+        after = [(sequence, path) for sequence, path in _rotated(directory) if sequence > done]
+        if not after:
+            break
+        if current:
+            current.close()
+        sequence, path = after[0]
+        rotated = _open_if_there(path)
+        if rotated is None:
+            continue  # packed or deleted since the listing; the next one tells
+        done = sequence
+        with rotated:
+            yield from _lines_of(rotated, path)
+    if current:
+        with current:
+            yield from _lines_of(current, directory / CURRENT)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -299,12 +280,22 @@ def _lines(path: Path) -> Iterator[str]:
         yield from _lines_of(opened, path)
 
 
+def _open_if_there(path: Path) -> TextIO | None:
+    try:
+        return _open(path)
+    except FileNotFoundError:
+        return None
+
+
 def _open(path: Path) -> TextIO:
     # Bytes that are not UTF-8 travel as surrogates, which the reader refuses; put to
     # rights here they could pass for a name.
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n")
-    return path.open(encoding="utf-8", errors="surrogateescape", newline="\n")
+    return TextIOWrapper(
+        gzip.open(path) if path.suffix == ".gz" else path.open("rb"),
+        encoding="utf-8",
+        errors="surrogateescape",
+        newline="\n",
+    )
 
 
 def _lines_of(opened: TextIO, path: Path) -> Iterator[str]:

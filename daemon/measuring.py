@@ -7,8 +7,8 @@ read; it is told, once a tick.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Triton refreshes its memory gauges every two seconds unless told otherwise.
-SETTLE_S = 2.5
+# Gauges are as old as Triton's refresh interval; somewhat more than one of them is waited.
+SETTLE_INTERVALS = 1.25
 # Less than this is the noise of allocators and of other processes.
 NOISE_BYTES = 4 * 2**20
 
@@ -23,8 +23,9 @@ class _Load:
 class Measuring:
     """Follows loads and unloads; answers with the growth once it can be trusted."""
 
-    def __init__(self, settle_s: float = SETTLE_S) -> None:
-        self._settle_s = settle_s
+    def __init__(self, refresh_s: float) -> None:
+        """refresh_s: how often the gauges are refreshed."""
+        self._settle_s = SETTLE_INTERVALS * refresh_s
         self._used: Mapping[str, int] = {}
         self._quiet_since_s: float | None = None
         self._moving: set[str] = set()

@@ -50,10 +50,10 @@ class Observer:
     learned: LearnedStore
     demand: Demand
     clock: Clock
+    measuring: Measuring
     timeout_s: float
     host_bytes: int | None = None
     problems: dict[str, str] = field(default_factory=dict)
-    measuring: Measuring = field(default_factory=Measuring)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
     _activity: Mapping[str, Activity] = field(default_factory=dict)
@@ -77,10 +77,15 @@ class Observer:
         devices = self._devices(exposition)
         await self._examine(served, now_s)
         self._learn(devices, now_s)
+        for name, one in served.items():
+            if one.state is ModelState.READY and actuator.state(name) is None:
+                self.demand.served(name)
         missed = self.demand.take(now_s)
         gpus = sorted(name for name in devices if name != HOST)
         models = {
-            name: self._model(policy, served[name], missed.get(name, _NOTHING_MISSED), gpus, actuator)
+            name: self._model(
+                policy, served[name], missed.get(name, _NOTHING_MISSED), gpus, actuator
+            )
             for name in sorted(served)
         }
         self._remember(models)

@@ -61,7 +61,7 @@ class PolicyFile:
         return parse(text, str(self.path))
 
     def _look(self) -> _Mark:
-        """Identity, size and time of the file. A ConfigMap swaps a link, which changes the inode."""
+        """Identity, size and time of the file; a ConfigMap swaps a link, and so the inode."""
         if self.path is None:
             return None
         try:

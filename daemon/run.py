@@ -7,7 +7,6 @@ import signal
 import sys
 from typing import Any
 
-import uvloop
 from aiohttp import web
 
 from daemon import hostmemory
@@ -16,6 +15,7 @@ from daemon.clock import Clock
 from daemon.demand import Demand
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
+from daemon.measuring import Measuring
 from daemon.metrics import Scraper
 from daemon.observer import Observer
 from daemon.policyfile import PolicyFile
@@ -65,9 +65,16 @@ def _build(settings: Settings) -> tuple[Sidecar, Scraper]:
     scraper = Scraper(settings.triton_metrics, settings.triton_timeout_s)
     repository = Repository(settings.model_repository) if settings.model_repository else None
     demand, clock = Demand(), Clock()
-    host_bytes = settings.host_memory_bytes or hostmemory.limit_bytes()
     observer = Observer(
-        triton, scraper, repository, learned, demand, clock, settings.triton_timeout_s, host_bytes
+        triton=triton,
+        scraper=scraper,
+        repository=repository,
+        learned=learned,
+        demand=demand,
+        clock=clock,
+        measuring=Measuring(settings.metrics_interval_s),
+        timeout_s=settings.triton_timeout_s,
+        host_bytes=settings.host_memory_bytes or hostmemory.limit_bytes(),
     )
     journal = JournalWriter(
         settings.state_directory / "journal",

@@ -26,6 +26,9 @@ class Settings:
     triton_grpc: str = _setting("127.0.0.1:8001", "Triton's gRPC address.")
     triton_metrics: str = _setting("http://127.0.0.1:8002/metrics", "Triton's metrics page.")
     triton_timeout: str = _setting("2s", "How long one question to Triton may take.")
+    metrics_interval: str = _setting(
+        "2s", "How often Triton refreshes its memory gauges (its --metrics-interval-ms)."
+    )
     model_repository: Path | None = _setting(
         None, "The model repository as this process sees it; sizes and ensembles are read there."
     )
@@ -46,7 +49,13 @@ class Settings:
     log_format: LogFormat = _setting(LogFormat.TEXT, "How log lines are written.")
 
     def __post_init__(self) -> None:
-        for name in ("triton_timeout", "host_memory", "journal_rotate", "journal_keep"):
+        for name in (
+            "triton_timeout",
+            "metrics_interval",
+            "host_memory",
+            "journal_rotate",
+            "journal_keep",
+        ):
             _amount(self, name)
         if not 1 <= self.http_port <= 65535:
             raise SettingsError("http_port", str(self.http_port), "a port from 1 to 65535")
@@ -54,6 +63,10 @@ class Settings:
     @property
     def triton_timeout_s(self) -> float:
         return _amount(self, "triton_timeout")
+
+    @property
+    def metrics_interval_s(self) -> float:
+        return _amount(self, "metrics_interval")
 
     @property
     def host_memory_bytes(self) -> int | None:
@@ -100,7 +113,7 @@ def _amount(settings: Settings, name: str) -> float:
     written = getattr(settings, name)
     read, allowed = (
         (parse_seconds, "a duration above 0s, as 2s or 500ms")
-        if name == "triton_timeout"
+        if name in ("triton_timeout", "metrics_interval")
         else (parse_bytes, "an amount of memory above 0, as 32MiB or 1GiB")
     )
     if name == "host_memory" and not written:

@@ -4,7 +4,7 @@ Owns the names. Gauges are read from the latest tick when a page is asked for; c
 and histograms are kept here. The table in the documentation is generated from here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -12,9 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from policies.actions import Plan, Reason
-from policies.memory import Ledger
+from policies.memory import Account, Ledger
 from policies.policy import Policy
-from policies.snapshot import Model, ModelState, Snapshot
+from policies.snapshot import Device, Model, ModelState, Snapshot
 from policies.units import Units
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -90,20 +90,24 @@ class _Gauges(Collector):
         yield _hold_gauges(latest.plan)
 
 
+_DEVICE_ROWS: Mapping[str, tuple[str, Callable[[Device, Account], int | None]]] = {
+    "total_bytes": ("Memory of the device.", lambda device, _: device.total_bytes),
+    "used_bytes": ("Memory in use, by everybody.", lambda device, _: device.used_bytes),
+    "budget_bytes": ("Memory our models may take.", lambda _, account: account.budget),
+    "limit_bytes": ("The budget, less what cannot be promised.", lambda _, account: account.limit),
+    "reserved_bytes": ("Memory promised to models.", lambda _, account: account.reserved),
+    "unaccounted_bytes": ("Use beyond our models'.", lambda _, account: account.unaccounted),
+}
+
+
 def _device_gauges(latest: Latest) -> Iterator[GaugeMetricFamily]:
     ledger = Ledger(latest.policy, latest.snapshot, Units(latest.policy, latest.snapshot.models))
-    rows = {
-        "total_bytes": ("Memory of the device.", lambda d, a: d and d.total_bytes),
-        "used_bytes": ("Memory in use, by everybody.", lambda d, a: d and d.used_bytes),
-        "budget_bytes": ("Memory our models may take.", lambda d, a: a.budget),
-        "limit_bytes": ("The budget, less what cannot be promised now.", lambda d, a: a.limit),
-        "reserved_bytes": ("Memory promised to models.", lambda d, a: a.reserved),
-        "unaccounted_bytes": ("Use beyond our models'.", lambda d, a: a.unaccounted),
-    }
-    for suffix, (text, value) in rows.items():
+    devices = latest.snapshot.devices
+    nobody = Device("")
+    for suffix, (text, value) in _DEVICE_ROWS.items():
         family = GaugeMetricFamily(f"remora_device_{suffix}", text, labels=["device"])
         for name, account in sorted(ledger.accounts.items()):
-            amount = value(latest.snapshot.devices.get(name), account)
+            amount = value(devices.get(name, nobody), account)
             # Unknown is absent; it is never zero.
             if amount is not None:
                 family.add_metric([name], amount)

@@ -36,7 +36,8 @@ class Replay:
 
     def __iter__(self) -> Iterator[Divergence]:
         policy, written = self.policy, None
-        for self.count, tick in enumerate(self.ticks, start=1):
+        for tick in self.ticks:
+            self.count += 1
             if self.policy is None and tick.policy is not written:
                 policy, written = Policy.model_validate(tick.policy), tick.policy
             assert policy is not None

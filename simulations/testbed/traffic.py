@@ -23,7 +23,8 @@ ABSENT = ("is not found", "has no available versions", "is not at ready state")
 # Without it a channel waits up to two minutes before it tries a restarted server again.
 CHANNEL_ARGS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
 
-ReportMiss = Callable[[str], Awaitable[None]]
+# Told of a model that was absent, and how many requests were not reported before: one, then none.
+ReportMiss = Callable[[str, int], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,11 @@ class Driver:
 
     async def _report(self, model: str) -> None:
         """Never returns: reporting must not delay the asking, which ends it."""
+        new_requests = 1
         while True:
             try:
-                await self._report_miss(model)
+                await self._report_miss(model, new_requests)
+                new_requests = 0
             except OSError as error:
                 # Whoever should hear of the miss may be away for a while.
                 self.last_report_error = str(error)
