@@ -1,4 +1,4 @@
-"""The one clock: wall time that never steps back within a run."""
+"""The one clock: wall time that steps only when the wall clock was set on purpose."""
 
 import time
 

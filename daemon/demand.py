@@ -45,7 +45,7 @@ class Demand:
         A wait reported again goes on from where it began, also when its age is not told.
         True when this is news: nothing was known of requests for ``model`` until now.
         """
-        news = model not in self._counts and model not in self._waiting
+        known = model in self._counts or model in self._waiting
         if count > 0:
             self._counts[model] = self._counts.get(model, 0.0) + count
         if waiting > 0:
@@ -55,7 +55,7 @@ class Demand:
             self._waiting[model] = _Waiting(waiting, since_s, now_s)
         else:
             self._waiting.pop(model, None)
-        return news
+        return not known and (count > 0 or waiting > 0)
 
     def served(self, model: str) -> None:
         """``model`` can serve: nobody waits for it any more."""

@@ -41,8 +41,8 @@ def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> 
         return Footprint({}, FootprintSource.REPORTED)
     if reported := _reported(evidence.reported, gpus):
         return Footprint(reported, FootprintSource.REPORTED)
-    if evidence.learned and evidence.learned.footprint_bytes:
-        return Footprint(dict(evidence.learned.footprint_bytes), FootprintSource.MEASURED)
+    if measured := _measured(evidence.learned, devices, gpus):
+        return Footprint(measured, FootprintSource.MEASURED)
     if on_disk and on_disk.hint_bytes:
         return Footprint(_each(devices, on_disk.hint_bytes), FootprintSource.HINTED)
     if on_disk and on_disk.file_bytes > 0:
@@ -66,6 +66,19 @@ def places(on_disk: OnDisk | None, gpus: Sequence[str]) -> tuple[str, ...]:
 
 def _each(devices: Sequence[str], amount_bytes: int) -> dict[str, int]:
     return dict.fromkeys(devices, amount_bytes)
+
+
+def _measured(
+    learned: Learned | None, devices: Sequence[str], gpus: Sequence[str]
+) -> dict[str, int] | None:
+    """What was measured, on the devices of now: a pod may come back on another node, where
+    no device has the uuid that the sizes were learned with."""
+    if learned is None or not learned.footprint_bytes:
+        return None
+    measured = dict(learned.footprint_bytes)
+    if measured.keys() <= set(gpus or (HOST,)):
+        return measured
+    return _each(devices, max(measured.values()))
 
 
 def _reported(

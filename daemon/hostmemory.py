@@ -39,10 +39,12 @@ def _group(path: Path) -> str:
 def _triton_shares(group: str, root: Path) -> bool:
     for name in (root / "proc").glob("[0-9]*/comm"):
         try:
-            if name.read_text().strip() == "tritonserver":
-                return _group(name.with_name("cgroup")) == group
+            # A process may call itself what it likes, in bytes of no encoding too.
+            is_triton = name.read_text(errors="replace").strip() == "tritonserver"
         except OSError:
             continue
+        if is_triton and _group(name.with_name("cgroup")) == group:
+            return True
     return False
 
 

@@ -96,7 +96,8 @@ def parse(text: str) -> Exposition:
     counters: dict[tuple[str, str], float] = {}
     pending: dict[str, int] = {}
     gauges: dict[str, dict[str, float]] = {}
-    for line in text.splitlines():
+    # Not splitlines(): a name may hold other characters that it takes for the end of a line.
+    for line in text.split("\n"):
         if not line.startswith("nv_"):
             continue
         name = line.partition("{")[0].partition(" ")[0]

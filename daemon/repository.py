@@ -5,8 +5,10 @@ the steps of an ensemble, its devices, and whether its files have changed. Optio
 it cannot tell is learned from loads.
 """
 
+import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,39 +65,66 @@ class Repository:
         """
         known: dict[str, tuple[tuple[_File, ...], OnDisk]] = {}
         with os.scandir(self.root) as entries:
-            folders = sorted(
-                (e.name, e.path) for e in entries if e.is_dir() and not e.name.startswith(".")
-            )
+            folders = sorted((e.name, e.path) for e in entries if _is_model(e))
         for name, path in folders:
             files = tuple(sorted(_files(path), key=lambda file: file.path))
             before = self._known.get(name)
-            same = before is not None and before[0] == files
+            # What made a configuration unreadable, as its permissions, may not show in its time.
+            same = before is not None and before[0] == files and before[1].broken is None
             known[name] = before if before and same else (files, _read(name, Path(path), files))
         self._known = known
         return {name: on_disk for name, (_, on_disk) in known.items()}
 
 
+def _is_model(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir() and not entry.name.startswith(".")
+    except OSError:
+        # A link that leads in a circle; it is no folder, and no trouble of the others.
+        return False
+
+
 def _files(folder: str) -> Iterator[_File]:
     """All files below ``folder``; folders count with their own time, as Triton counts them.
 
-    Links to folders are not followed: one could lead back up.
+    Links are followed, since Triton follows them too and the weights often lie behind one;
+    never back into a folder that is open already, for that would not end.
     """
-    open_folders = [folder]
+    above = frozenset(map(_identity, _stats(os.path.dirname(folder), folder)))
+    open_folders = [(folder, "", above)]
     while open_folders:
-        current = open_folders.pop()
-        try:
-            with os.scandir(current) as entries:
-                for entry in entries:
-                    stat = entry.stat()
-                    inner = os.path.relpath(entry.path, folder)
-                    if entry.is_dir(follow_symlinks=False):
-                        open_folders.append(entry.path)
-                        yield _File(inner + os.sep, 0, stat.st_mtime)
-                    else:
-                        yield _File(inner, stat.st_size, stat.st_mtime)
-        except OSError:
-            # Somebody is writing or removing files right now; the next survey sees the result.
-            continue
+        current, inner, above = open_folders.pop()
+        for name, seen in _entries(current):
+            if not stat.S_ISDIR(seen.st_mode):
+                yield _File(inner + name, seen.st_size, seen.st_mtime)
+            elif _identity(seen) not in above:
+                yield _File(inner + name + os.sep, 0, seen.st_mtime)
+                path = os.path.join(current, name)
+                open_folders.append((path, inner + name + os.sep, above | {_identity(seen)}))
+
+
+def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
+    """What lies in ``folder``, without what cannot be seen.
+
+    Somebody may be writing or removing files right now, and then the next survey sees the
+    result; or a link leads nowhere, and then it stands in nobody's way.
+    """
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                found.append((entry.name, entry.stat()))
+    return found
+
+
+def _stats(*paths: str) -> Iterator[os.stat_result]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield os.stat(path)
+
+
+def _identity(seen: os.stat_result) -> tuple[int, int]:
+    return seen.st_dev, seen.st_ino
 
 
 def _read(name: str, folder: Path, files: tuple[_File, ...]) -> OnDisk:

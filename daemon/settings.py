@@ -12,6 +12,10 @@ from typing import Any
 from policies.quantities import parse_bytes, parse_seconds
 
 
+_DURATIONS = ("triton_timeout", "metrics_interval")
+_SIZES = ("host_memory", "journal_rotate", "journal_keep")
+
+
 class LogFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -44,19 +48,16 @@ class Settings:
     token: str = _setting(
         "", "Bearer token for calls that change state; without one only loopback may make them."
     )
-    journal_rotate: str = _setting("32MiB", "Size at which the journal's file is rotated.")
+    journal_rotate: str = _setting("16MiB", "Size at which the journal's file is rotated.")
     journal_keep: str = _setting("1GiB", "Size of all journal files together.")
     log_format: LogFormat = _setting(LogFormat.TEXT, "How log lines are written.")
 
     def __post_init__(self) -> None:
-        for name in (
-            "triton_timeout",
-            "metrics_interval",
-            "host_memory",
-            "journal_rotate",
-            "journal_keep",
-        ):
+        for name in (*_DURATIONS, *_SIZES):
             _amount(self, name)
+        if self.journal_keep_bytes < 4 * self.journal_rotate_bytes:
+            allowed = f"at least four times {flag('journal_rotate')}, {self.journal_rotate}"
+            raise SettingsError("journal_keep", self.journal_keep, allowed)
         if not 1 <= self.http_port <= 65535:
             raise SettingsError("http_port", str(self.http_port), "a port from 1 to 65535")
 
@@ -113,15 +114,14 @@ def _amount(settings: Settings, name: str) -> float:
     written = getattr(settings, name)
     read, allowed = (
         (parse_seconds, "a duration above 0s, as 2s or 500ms")
-        if name in ("triton_timeout", "metrics_interval")
+        if name in _DURATIONS
         else (parse_bytes, "an amount of memory above 0, as 32MiB or 1GiB")
     )
     if name == "host_memory" and not written:
         return 0
-    # A bare number comes from the downward API, which knows no units.
-    value = float(written) if written.replace(".", "", 1).isdigit() else written
     try:
-        amount = read(value)
+        # A number without a unit is bytes or seconds: the downward API knows no units.
+        amount = read(written)
     except ValueError:
         amount = 0
     if amount <= 0:

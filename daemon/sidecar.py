@@ -104,8 +104,8 @@ class Sidecar:
             self.telemetry.tick_seconds.observe(took_s)
             await self._rest(max(0.0, self.policy_file.policy.tick_s - took_s))
         await self.actuator.close()
-        self.learned.save()
-        self.journal.close()
+        await asyncio.to_thread(self.learned.save)
+        await asyncio.to_thread(self.journal.close)
 
     async def tick(self) -> None:
         """One observation, one decision, and its consequences."""
@@ -116,7 +116,7 @@ class Sidecar:
         self._write(policy, snapshot, decision)
         self.history = decision.history
         self._act(policy, decision)
-        self._publish(policy, snapshot, decision)
+        await self._publish(policy, snapshot, decision)
         self.ticks += 1
 
     def _write(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
@@ -144,12 +144,12 @@ class Sidecar:
             if policy.mode is Mode.ACT:
                 self.actuator.start(action, policy)
 
-    def _publish(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
+    async def _publish(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
         self.telemetry.latest = Latest(policy, snapshot, decision)
         self.telemetry.decided(decision)
         if snapshot.now_s - self._saved_at_s >= SAVE_EVERY_S:
             self._saved_at_s = snapshot.now_s
-            self.learned.save()
+            await asyncio.to_thread(self.learned.save)
 
     async def _rest(self, rest_s: float) -> None:
         await asyncio.sleep(min(SHORTEST_TICK_S, rest_s))

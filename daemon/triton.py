@@ -29,12 +29,18 @@ _CHANNEL = [
     ("grpc.max_receive_message_length", -1),
     # A restarted Triton is found again within a second, not within gRPC's usual two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name, how long one attempt may take. A Triton that loads on throttled cores
+    # answers late, and attempts given up too early would never reach it.
+    ("grpc.min_reconnect_backoff_ms", 2000),
 ]
 
 _JUNK = ("lost+found",)
 _LONGEST_MESSAGE = 300
+_MEMORY = re.compile(
+    r"out ?of ?memory|cudamalloc|memoryallocation|bad_?alloc|memory ?error|oom when"
+    r"|(failed|unable|cannot|could not) (to )?allocate|alloc_failed|memory limit"
+)
 
 
 class TritonError(RuntimeError):
@@ -147,10 +153,9 @@ class Triton:
 
 def classify(message: str) -> ErrorClass:
     """What kind of trouble a refused load had, by Triton's words."""
-    text = message.lower()
-    if re.search(
-        r"out of memory|cudamalloc|bad_alloc|failed to allocate|memoryerror|cannot allocate", text
-    ):
+    # The first thing quoted is the model's name, which may contain any of these words.
+    text = re.sub(r"'[^']*'", "''", message.lower(), count=1)
+    if _MEMORY.search(text):
         return ErrorClass.MEMORY
     if "failed to poll" in text or "model not found" in text or "config" in text.split(":")[0]:
         return ErrorClass.CONFIG

@@ -38,7 +38,7 @@ FLOWS = ("arrivals", "executions", "queue_s", "compute_s")
 DEMAND = ("fast_rate", "slow_rate", "rate_at_s", "uses", "last_use_s", "credit")
 COLUMNS = {"flows": FLOWS, "demand": DEMAND}
 
-R = TypeVar("R", Model, Device, ModelHistory)
+R = TypeVar("R", bound=Model | Device | ModelHistory)
 Patch = dict[str, Any]
 
 
@@ -48,6 +48,7 @@ class Tick:
 
     policy: the effective policy as JSON-able values.
     history: what was remembered before the decision, next_history after it.
+    Mappings inside the policy and inside records must be plain dicts to be written.
     """
 
     policy: Mapping[str, Any]
@@ -213,24 +214,23 @@ class _WrittenTable(Generic[R]):
     """The records of one kind as the lines so far tell them."""
 
     def __init__(self, layout: _Layout[R]) -> None:
-        self._layout = layout
-        self._records: Mapping[str, R] = {}
+        self._layout: _Layout[R] = layout
+        self._records: dict[str, R] = {}
         self._rests: dict[str, tuple[Any, ...]] = {}
         self._keyed: dict[str, Patch] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
 
     def change(self, records: Mapping[str, R]) -> tuple[dict[str, Patch | None], Patch]:
         """What to say by key, and the rows to say, so that a reader knows ``records``."""
-        if records is self._records and not self._layout.transient:
-            return {}, {}
+        before, self._records = self._records, dict(records)
         patches: dict[str, Patch | None] = {}
-        for name in sorted(self._rests.keys() - records.keys()):
+        for name in sorted(before.keys() - records.keys()):
             patches[name] = None
             self._forget(name)
-        rows = self._changed_rows(records)
-        patches |= self._changed_keys(records)
-        self._records = records
-        return patches, rows
+        # Records are frozen, so one that is still the same object says nothing new.
+        other = {name: record for name, record in records.items() if record is not before.get(name)}
+        rows = self._changed_rows(records if self._layout.transient else other)
+        return patches | self._changed_keys(other), rows
 
     def _forget(self, name: str) -> None:
         del self._rests[name], self._keyed[name]
@@ -281,7 +281,7 @@ class _Written:
     def change(self, tick: Tick) -> Patch:
         document: Patch = {"n": self.lines}
         if self._policy is None or tick.policy != self._policy:
-            document["policy"] = self._policy = tick.policy
+            document["policy"] = self._policy = dict(tick.policy)
         parts = {
             "snapshot": self._snapshot_change(tick.snapshot),
             "history": self._history_change(tick.history),
@@ -394,12 +394,11 @@ class _ColumnsForm(_Form):
     demand: tuple[str, ...]
 
 
-class _LoadForm(_Form):
-    load: Load
+class _ActionForm(_Form):
+    """One of the two."""
 
-
-class _UnloadForm(_Form):
-    unload: Unload
+    load: Load | None = None
+    unload: Unload | None = None
 
 
 class _Line(_Form):
@@ -407,10 +406,10 @@ class _Line(_Form):
     columns: _ColumnsForm | None = None
     n: int
     policy: Patch | None = None
-    snapshot: _SnapshotForm = _SnapshotForm()
-    history: _HistoryForm = _HistoryForm()
-    next: _HistoryForm = _HistoryForm()
-    actions: tuple[_LoadForm | _UnloadForm, ...] | None = None
+    snapshot: _SnapshotForm = Field(default_factory=_SnapshotForm)
+    history: _HistoryForm = Field(default_factory=_HistoryForm)
+    next: _HistoryForm = Field(default_factory=_HistoryForm)
+    actions: tuple[_ActionForm, ...] | None = None
     holds: tuple[Hold, ...] | None = None
 
 
@@ -427,6 +426,13 @@ def _is_keyframe(document: object) -> bool:
     return True
 
 
+def _retold_action(form: _ActionForm) -> Action:
+    action = form.load or form.unload
+    if action is None or (form.load and form.unload):
+        raise _MalformedError("an action must be either a load or an unload")
+    return action
+
+
 def _explanation(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "")
@@ -439,7 +445,7 @@ class _RetoldTable(Generic[R]):
     """The records of one kind as the lines so far tell them, ready to be looked at."""
 
     def __init__(self, layout: _Layout[R]) -> None:
-        self._layout = layout
+        self._layout: _Layout[R] = layout
         self._keyed: dict[str, Patch] = {}
         self._rows: dict[str, Patch] = {}
         self._records: dict[str, R] = {}
@@ -513,9 +519,7 @@ class _Retold:
             raise _MalformedError(f"number {line.n} since the keyframe, expected {self.lines}")
         self.lines += 1
         if line.actions is not None:
-            self.actions = tuple(
-                form.load if isinstance(form, _LoadForm) else form.unload for form in line.actions
-            )
+            self.actions = tuple(_retold_action(form) for form in line.actions)
         if line.holds is not None:
             self.holds = line.holds
         return Tick(

@@ -1,0 +1,1 @@
+"""Measures what Remora costs; `python -m tests.bench.NAME` runs one measurement."""

@@ -1,0 +1,167 @@
+"""A pod as it runs in production: a real Triton, and the real sidecar as its own process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from daemon.journal import open_journal
+from policies.journal import Tick, read
+from simulations.testbed.installation import Installation
+from simulations.testbed.repository import ModelSpec, write_repository
+from simulations.testbed.tritonserver import TritonServer, free_ports
+
+QUICK = """\
+preset: latency-first
+tick: 200ms
+budget: {budget}MiB
+residency: {{minimum: 0s, cooldown: 0s}}
+demand: {{fast: 5s, slow: 30s}}
+"""
+
+
+@dataclass
+class Pod:
+    """One Triton with its sidecar; both can be killed and started again."""
+
+    directory: Path
+    triton: TritonServer
+    port: int
+    metrics_port: int
+    sidecar: subprocess.Popen[bytes] | None = None
+
+    @property
+    def policy(self) -> Path:
+        return self.directory / "policy.yaml"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "remora.log").read_text()
+
+    @property
+    def triton_log(self) -> str:
+        return (self.directory / "triton.log").read_text()
+
+    def start_sidecar(self) -> None:
+        environment = os.environ | {
+            "REMORA_TRITON_GRPC": self.triton.grpc_url,
+            "REMORA_TRITON_METRICS": f"http://127.0.0.1:{self.metrics_port}/metrics",
+            "REMORA_METRICS_INTERVAL": "200ms",
+            "REMORA_MODEL_REPOSITORY": str(self.directory / "repository"),
+            "REMORA_POLICY": str(self.policy),
+            "REMORA_STATE_DIRECTORY": str(self.directory / "state"),
+            "REMORA_HTTP_PORT": str(self.port),
+        }
+        with (self.directory / "remora.log").open("ab") as log:
+            command = [sys.executable, "-m", "daemon.cli", "run"]
+            self.sidecar = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        eventually(lambda: self.get("/readyz") == "ok\n", 15)
+
+    def stop_sidecar(self, number: int = signal.SIGTERM) -> int:
+        assert self.sidecar is not None
+        self.sidecar.send_signal(number)
+        return self.sidecar.wait(15)
+
+    def get(self, path: str) -> Any:
+        """The page, or None while nobody answers."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                body = answer.read().decode()
+        except OSError:
+            return None
+        return json.loads(body) if body.startswith(("{", "[")) else body
+
+    def post(self, body: Any, **headers: str) -> int:
+        """Reports demand; the HTTP status."""
+        given = {"Content-Type": "application/json"} | headers
+        data = json.dumps(body).encode()
+        request = Request(f"http://127.0.0.1:{self.port}/v1/demand", data, given)
+        try:
+            with urlopen(request, timeout=5) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    def demand(self, *models: str) -> None:
+        for model in models:
+            assert self.post({"model": model}) == 202
+
+    def states(self) -> dict[str, str]:
+        """Each model's state as Triton itself says; empty while it is away."""
+        with InferenceServerClient(self.triton.grpc_url) as client:
+            try:
+                index = client.get_model_repository_index(client_timeout=5).models
+            except InferenceServerException:
+                return {}
+        return {row.name: row.state or "UNLOADED" for row in index}
+
+    def ready(self) -> set[str]:
+        return {name for name, state in self.states().items() if state == "READY"}
+
+    def infer(self, model: str) -> str:
+        """"" when it answers, else what went wrong."""
+        tensor = InferInput("X", [1, 1], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 1), np.float32))
+        with InferenceServerClient(self.triton.grpc_url) as client:
+            try:
+                client.infer(model, [tensor], client_timeout=5)
+            except InferenceServerException as error:
+                return str(error)
+        return ""
+
+    def ticks(self) -> list[Tick]:
+        return list(read(open_journal(self.directory / "state" / "journal")))
+
+    def times_loaded(self, model: str) -> int:
+        """How often Triton itself began to load ``model``."""
+        return self.triton_log.count(f'"loading: {model}:')
+
+
+@contextmanager
+def pod(
+    installation: Installation, directory: Path, specs: Sequence[ModelSpec], policy: str
+) -> Iterator[Pod]:
+    write_repository(directory / "repository", specs)
+    (directory / "policy.yaml").write_text(policy)
+    http, grpc, metrics, own = free_ports(4)
+    triton = TritonServer.start(
+        installation,
+        directory / "repository",
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        log_path=directory / "triton.log",
+        metrics_interval_ms=200,
+    )
+    with triton:
+        triton.wait_live()
+        running = Pod(directory, triton, own, metrics)
+        running.start_sidecar()
+        try:
+            yield running
+        finally:
+            if running.sidecar and running.sidecar.poll() is None:
+                running.sidecar.kill()
+                running.sidecar.wait()
+
+
+def eventually(holds: Callable[[], bool], within_s: float) -> None:
+    """Waits until ``holds``; fails when that takes longer than ``within_s``."""
+    deadline_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"not so within {within_s:g} s"
+        time.sleep(0.05)
