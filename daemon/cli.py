@@ -155,12 +155,14 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
     plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Keep the last view as an SVG.")] = None,
 ) -> None:
     """Show it at work: a real Triton with more models than memory, and shifting traffic."""
     from simulations.demo import DemoError, run_demo
 
     try:
-        asyncio.run(run_demo(seconds, directory, seed, plain=plain or not sys.stdout.isatty()))
+        plain = plain or not sys.stdout.isatty()
+        asyncio.run(run_demo(seconds, directory, seed, plain=plain, keep=picture))
     except DemoError as error:
         raise _fail(str(error)) from None
 

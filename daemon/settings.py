@@ -11,7 +11,6 @@ from typing import Any
 
 from policies.quantities import parse_bytes, parse_seconds
 
-
 _DURATIONS = ("triton_timeout", "metrics_interval")
 _SIZES = ("host_memory", "journal_rotate", "journal_keep")
 

@@ -4,19 +4,59 @@ Owns the names. Gauges are read from the latest tick when a page is asked for; c
 and histograms are kept here. The table in the documentation is generated from here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from policies.actions import Plan, Reason
+from policies.actions import Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
-from policies.snapshot import Device, Model, ModelState, Snapshot
+from policies.snapshot import Device, ModelState, Snapshot
 from policies.units import Units
 
+DESCRIPTIONS = (
+    ("remora_triton_reachable", "gauge", "", "1 when Triton answered at the latest tick."),
+    ("remora_models", "gauge", "state", "Models of the repository by state."),
+    ("remora_model_resident", "gauge", "model", "1 while the model can serve."),
+    (
+        "remora_model_footprint_bytes",
+        "gauge",
+        "model device source",
+        "Device memory the model needs, and how it is known.",
+    ),
+    ("remora_model_waiting_requests", "gauge", "model", "Requests held for the model to load."),
+    ("remora_holds", "gauge", "reason", "Things wanted and not done, by reason."),
+    ("remora_device_total_bytes", "gauge", "device", "Memory of the device."),
+    ("remora_device_used_bytes", "gauge", "device", "Memory in use, by everybody."),
+    ("remora_device_budget_bytes", "gauge", "device", "Memory our models may take."),
+    (
+        "remora_device_limit_bytes",
+        "gauge",
+        "device",
+        "The budget, less what cannot be promised now.",
+    ),
+    ("remora_device_reserved_bytes", "gauge", "device", "Memory promised to models."),
+    (
+        "remora_device_unaccounted_bytes",
+        "gauge",
+        "device",
+        "Measured use beyond that of the models.",
+    ),
+    ("remora_actions_total", "counter", "action reason", "Loads and unloads decided."),
+    ("remora_load_failures_total", "counter", "error_class", "Failed loads."),
+    ("remora_load_seconds", "histogram", "", "Duration of loads."),
+    ("remora_unload_seconds", "histogram", "", "Duration of unloads."),
+    ("remora_tick_seconds", "histogram", "", "Duration of ticks."),
+    ("remora_tick_errors_total", "counter", "", "Ticks that failed and were skipped."),
+    ("remora_policy_reloads_total", "counter", "outcome", "Policies taken or refused."),
+)
+"""Name, kind, labels and meaning of every metric."""
+
+_TEXTS = {name: (tuple(labels.split()), text) for name, _, labels, text in DESCRIPTIONS}
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TICK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
@@ -45,29 +85,22 @@ class Telemetry:
     reloads: Counter = field(init=False)
 
     def __post_init__(self) -> None:
-        registry = self.registry
-        self.actions = Counter(
-            "remora_actions", "Loads and unloads decided.", ["action", "reason"], registry=registry
-        )
-        self.load_failures = Counter(
-            "remora_load_failures", "Failed loads.", ["error_class"], registry=registry
-        )
-        self.load_seconds = Histogram(
-            "remora_load_seconds", "Duration of loads.", buckets=_SECONDS, registry=registry
-        )
-        self.unload_seconds = Histogram(
-            "remora_unload_seconds", "Duration of unloads.", buckets=_SECONDS, registry=registry
-        )
-        self.tick_seconds = Histogram(
-            "remora_tick_seconds", "Duration of ticks.", buckets=_TICK_SECONDS, registry=registry
-        )
-        self.tick_errors = Counter(
-            "remora_tick_errors", "Ticks that failed and were skipped.", registry=registry
-        )
-        self.reloads = Counter(
-            "remora_policy_reloads", "Policy reloads.", ["outcome"], registry=registry
-        )
-        registry.register(_Gauges(self))
+        self.actions = self._counter("remora_actions_total")
+        self.load_failures = self._counter("remora_load_failures_total")
+        self.tick_errors = self._counter("remora_tick_errors_total")
+        self.reloads = self._counter("remora_policy_reloads_total")
+        self.load_seconds = self._histogram("remora_load_seconds", _SECONDS)
+        self.unload_seconds = self._histogram("remora_unload_seconds", _SECONDS)
+        self.tick_seconds = self._histogram("remora_tick_seconds", _TICK_SECONDS)
+        self.registry.register(_Gauges(self))
+
+    def _counter(self, name: str) -> Counter:
+        labels, text = _TEXTS[name]
+        return Counter(name.removesuffix("_total"), text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
+        _, text = _TEXTS[name]
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
 
     def decided(self, plan: Plan) -> None:
         for action in plan.actions:
@@ -80,78 +113,59 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         latest = self._telemetry.latest
-        yield GaugeMetricFamily(
-            "remora_triton_reachable",
-            "1 when Triton answered at the latest tick.",
-            value=latest.snapshot.reachable,
-        )
+        yield _gauge("remora_triton_reachable", [((), latest.snapshot.reachable)])
         yield from _device_gauges(latest)
         yield from _model_gauges(latest.snapshot)
-        yield _hold_gauges(latest.plan)
+        counts = Counts(hold.reason.value for hold in latest.plan.holds)
+        yield _gauge("remora_holds", [((reason,), n) for reason, n in sorted(counts.items())])
 
 
-_DEVICE_ROWS: Mapping[str, tuple[str, Callable[[Device, Account], int | None]]] = {
-    "total_bytes": ("Memory of the device.", lambda device, _: device.total_bytes),
-    "used_bytes": ("Memory in use, by everybody.", lambda device, _: device.used_bytes),
-    "budget_bytes": ("Memory our models may take.", lambda _, account: account.budget),
-    "limit_bytes": ("The budget, less what cannot be promised.", lambda _, account: account.limit),
-    "reserved_bytes": ("Memory promised to models.", lambda _, account: account.reserved),
-    "unaccounted_bytes": ("Use beyond our models'.", lambda _, account: account.unaccounted),
+_DEVICE_VALUES: Mapping[str, Callable[[Device, Account], int | None]] = {
+    "total": lambda device, _: device.total_bytes,
+    "used": lambda device, _: device.used_bytes,
+    "budget": lambda _, account: account.budget,
+    "limit": lambda _, account: account.limit,
+    "reserved": lambda _, account: account.reserved,
+    "unaccounted": lambda _, account: account.unaccounted,
 }
+
+
+def _gauge(name: str, rows: Iterable[tuple[tuple[str, ...], float | None]]) -> GaugeMetricFamily:
+    """A family with a sample for each row of label values; unknown is absent, never zero."""
+    labels, text = _TEXTS[name]
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        if number is not None:
+            family.add_metric(values, number)
+    return family
 
 
 def _device_gauges(latest: Latest) -> Iterator[GaugeMetricFamily]:
     ledger = Ledger(latest.policy, latest.snapshot, Units(latest.policy, latest.snapshot.models))
     devices = latest.snapshot.devices
-    nobody = Device("")
-    for suffix, (text, value) in _DEVICE_ROWS.items():
-        family = GaugeMetricFamily(f"remora_device_{suffix}", text, labels=["device"])
-        for name, account in sorted(ledger.accounts.items()):
-            amount = value(devices.get(name, nobody), account)
-            # Unknown is absent; it is never zero.
-            if amount is not None:
-                family.add_metric([name], amount)
-        yield family
+    accounts = sorted(ledger.accounts.items())
+    for what, value in _DEVICE_VALUES.items():
+        yield _gauge(
+            f"remora_device_{what}_bytes",
+            (
+                ((name,), value(devices.get(name, Device(name)), account))
+                for name, account in accounts
+            ),
+        )
 
 
 def _model_gauges(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
-    states = GaugeMetricFamily(
-        "remora_models", "Models of the repository by state.", labels=["state"]
-    )
-    for state in ModelState:
-        count = sum(model.state is state for model in snapshot.models.values())
-        states.add_metric([state.value], count)
-    yield states
-    resident = GaugeMetricFamily(
-        "remora_model_resident", "1 while the model can serve.", labels=["model"]
-    )
-    footprint = GaugeMetricFamily(
+    models = sorted(snapshot.models.items())
+    states = Counts(model.state for _, model in models)
+    yield _gauge("remora_models", (((state.value,), states[state]) for state in ModelState))
+    yield _gauge("remora_model_resident", (((n,), m.state is ModelState.READY) for n, m in models))
+    yield _gauge("remora_model_waiting_requests", (((n,), m.waiting) for n, m in models))
+    yield _gauge(
         "remora_model_footprint_bytes",
-        "Device memory the model needs, and how it is known.",
-        labels=["model", "device", "source"],
+        (
+            ((name, device, model.footprint.source.value), amount)
+            for name, model in models
+            if model.footprint
+            for device, amount in sorted(model.footprint.by_device.items())
+        ),
     )
-    waiting = GaugeMetricFamily(
-        "remora_model_waiting_requests", "Requests held for the model to load.", labels=["model"]
-    )
-    for name, model in sorted(snapshot.models.items()):
-        resident.add_metric([name], model.state is ModelState.READY)
-        _add_footprint(footprint, model)
-        waiting.add_metric([name], model.waiting)
-    yield from (resident, footprint, waiting)
-
-
-def _add_footprint(family: GaugeMetricFamily, model: Model) -> None:
-    if model.footprint:
-        for device, amount in sorted(model.footprint.by_device.items()):
-            family.add_metric([model.name, device, model.footprint.source.value], amount)
-
-
-def _hold_gauges(plan: Plan) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(
-        "remora_holds", "Things wanted and not done, by reason.", labels=["reason"]
-    )
-    reasons = [hold.reason for hold in plan.holds]
-    for reason in Reason:
-        if count := reasons.count(reason):
-            family.add_metric([reason.value], count)
-    return family

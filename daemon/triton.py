@@ -153,8 +153,8 @@ class Triton:
 
 def classify(message: str) -> ErrorClass:
     """What kind of trouble a refused load had, by Triton's words."""
-    # The first thing quoted is the model's name, which may contain any of these words.
-    text = re.sub(r"'[^']*'", "''", message.lower(), count=1)
+    # The model's own name may contain any of these words.
+    text = re.sub(r"^(load failed for model|failed to load) '[^']*'", r"\1", message.lower())
     if _MEMORY.search(text):
         return ErrorClass.MEMORY
     if "failed to poll" in text or "model not found" in text or "config" in text.split(":")[0]:

@@ -14,33 +14,39 @@ from policies.history import History
 class Reason(StrEnum):
     """Why a model is loaded, unloaded or left as it is."""
 
+    meaning: str
+
+    def __new__(cls, word: str, meaning: str) -> "Reason":
+        reason = str.__new__(cls, word)
+        reason._value_ = word
+        reason.meaning = meaning
+        return reason
+
     # why a model comes in
-    PINNED = "pinned"
-    DEMANDED = "demanded"
-    RESTORED = "restored"
-    HEALED = "healed"
+    PINNED = "pinned", "It is pinned now, always or by its weekly windows."
+    DEMANDED = "demanded", "Requests for it wait, or came of late."
+    RESTORED = "restored", "It was resident before Triton restarted, and there is room."
+    HEALED = "healed", "It left because it was sick, and there is room."
     # why a model leaves
-    EVICTED = "evicted"
-    IDLE = "idle"
-    OVER_BUDGET = "over_budget"
-    SICK = "sick"
-    MEMORY_OF_UNIT = "memory_of_unit"
+    EVICTED = "evicted", "Another model is worth more than it, by the policy's hysteresis."
+    IDLE = "idle", "Nobody used it for the policy's idle unload time."
+    OVER_BUDGET = "over_budget", "Residents exceed the device's budget."
+    SICK = "sick", "Triton says READY, yet its process has died; it is loaded again."
     # why something wanted did not happen
-    TRITON_UNREACHABLE = "triton_unreachable"
-    WAITING_FOR_UNLOAD = "waiting_for_unload"
-    WAITING_FOR_LOAD_SLOT = "waiting_for_load_slot"
-    WAITING_FOR_DRAIN = "waiting_for_drain"
-    SWAP_DOES_NOT_PAY = "swap_does_not_pay"
-    NO_ROOM = "no_room"
-    LARGER_THAN_BUDGET = "larger_than_budget"
-    FOOTPRINT_UNKNOWN = "footprint_unknown"
-    BUDGET_UNKNOWN = "budget_unknown"
-    NOT_IN_REPOSITORY = "not_in_repository"
-    BACKING_OFF = "backing_off"
-    COOLING_DOWN = "cooling_down"
-    CHURN_LIMIT = "churn_limit"
-    DEVICE_OVERUSED = "device_overused"
-    RESTART_ADVISED = "restart_advised"
+    TRITON_UNREACHABLE = "triton_unreachable", "Triton did not answer; nothing is decided."
+    WAITING_FOR_UNLOAD = "waiting_for_unload", "Its memory is on its way to being free."
+    WAITING_FOR_LOAD_SLOT = "waiting_for_load_slot", "As many loads run as the policy allows."
+    SWAP_DOES_NOT_PAY = "swap_does_not_pay", "What would leave is worth about as much or more."
+    NO_ROOM = "no_room", "Nothing that may leave makes enough room."
+    LARGER_THAN_BUDGET = "larger_than_budget", "It would not fit into the empty budget."
+    FOOTPRINT_UNKNOWN = "footprint_unknown", "Nothing is known of its size, or of a resident's."
+    BUDGET_UNKNOWN = "budget_unknown", "The budget is a share of a device of unknown size."
+    NOT_IN_REPOSITORY = "not_in_repository", "It, or a model it needs, is not in the repository."
+    BACKING_OFF = "backing_off", "It failed, and is tried again later."
+    COOLING_DOWN = "cooling_down", "It has just been let go."
+    CHURN_LIMIT = "churn_limit", "As many models were evicted of late as the policy allows."
+    DEVICE_OVERUSED = "device_overused", "Memory is used beyond what the models account for."
+    RESTART_ADVISED = "restart_advised", "Memory is lost that only a restart of Triton gives back."
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,9 @@ class Stage:
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, *reserved, 0)
 
 
-async def run_demo(seconds: float, directory: Path | None, seed: int, *, plain: bool) -> None:
+async def run_demo(
+    seconds: float, directory: Path | None, seed: int, *, plain: bool, keep: Path | None = None
+) -> None:
     """Plays the demo for ``seconds`` of traffic and prints what it came to.
 
     The journal, the logs and the policy stay in ``directory``, by default ./remora-demo.
@@ -92,16 +94,16 @@ async def run_demo(seconds: float, directory: Path | None, seed: int, *, plain: 
         )
     )
     async with _stage(directory, specs) as stage:
-        facts = await _play(stage, arrivals, plain=plain)
+        facts = await _play(stage, arrivals, Screen(plain=plain, keep=keep))
     print(summary(facts))
 
 
-async def _play(stage: Stage, arrivals: list[Arrival], *, plain: bool) -> Facts:
+async def _play(stage: Stage, arrivals: list[Arrival], screen: Screen) -> Facts:
     async with aiohttp.ClientSession(stage.url) as session:
         reporter = _Reporter(session)
         driver = Driver(stage.triton.grpc_url, reporter, deadline_s=DEADLINE_S)
         reporter.tallies = driver.tallies
-        with Screen(plain=plain) as screen:
+        with screen:
             showing = asyncio.create_task(_show(stage, session, driver, screen))
             weighing = asyncio.create_task(_weigh(stage))
             try:

@@ -1,8 +1,10 @@
 """What the demo shows while it runs: a memory bar with the models in it, the queue, the
 loads under way and the latest reasons. Knows the sidecar's state page, and nothing else."""
 
+import io
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console, Group
@@ -17,14 +19,18 @@ _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red")
 _SIGNS = {"ready": "●", "loading": "▲", "unloading": "▼", "unloaded": "·"}
 BAR_WIDTH = 78
 RECENT = 6
+PICTURE_WIDTH = 100
 
 
 class Screen:
     """The live view, or a line every few seconds where there is no terminal."""
 
-    def __init__(self, *, plain: bool) -> None:
+    def __init__(self, *, plain: bool, keep: Path | None = None) -> None:
+        """keep: where the last view is written as an SVG picture, if anywhere."""
         self._live = None if plain else Live(console=Console(), auto_refresh=False)
         self._told_at_s = 0.0
+        self._keep = keep
+        self._last: Group | None = None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -34,10 +40,15 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+        if self._keep and self._last:
+            console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
+            console.print(self._last)
+            console.save_svg(str(self._keep), title="remora demo")
 
     def show(self, state: Mapping[str, Any], tallies: Mapping[str, Tally], total: Tally) -> None:
+        self._last = picture(state, tallies, total)
         if self._live:
-            self._live.update(picture(state, tallies, total), refresh=True)
+            self._live.update(self._last, refresh=True)
         elif time.monotonic() - self._told_at_s > 5:
             self._told_at_s = time.monotonic()
             print(line(state, total), flush=True)

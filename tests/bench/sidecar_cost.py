@@ -37,10 +37,11 @@ input()
 
 def main() -> None:
     bare_mib = _bare_imports_mib()
-    specs = [
-        ModelSpec(f"m{n:03}", 1, load_s=0, compute_ms=0.1, hint=True) for n in range(MODELS)
-    ]
-    with tempfile.TemporaryDirectory() as folder, pod(find(), Path(folder), specs, POLICY) as running:
+    specs = [ModelSpec(f"m{n:03}", 1, load_s=0, compute_ms=0.1, hint=True) for n in range(MODELS)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pod(find(), Path(folder), specs, POLICY) as running,
+    ):
         eventually(lambda: len(running.ready()) == MODELS, 300)
         time.sleep(5)
         cpu_share, rss_mib, ticks = _watch(running)

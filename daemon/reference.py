@@ -1,0 +1,96 @@
+"""Writes the documentation's reference tables from the code: ``python -m daemon.reference``."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from daemon import settings
+from daemon.telemetry import DESCRIPTIONS
+from policies.actions import Reason
+from policies.policy import Policy
+from policies.source import describe, schema
+
+FILE = Path(__file__).parent.parent / "docs" / "reference.md"
+
+
+def text() -> str:
+    """The page as it should stand in the file."""
+    return "\n".join(
+        [
+            "# Reference",
+            "",
+            "Written by `make docs` from the code; edit the code.",
+            "",
+            "## Settings: where things are",
+            "",
+            "Flags of `remora run`, or variables of its environment.",
+            "",
+            *_table(("flag", "variable", "default", "meaning"), settings.table()),
+            "",
+            "## Policy: what is wanted",
+            "",
+            "Keys of the policy file; a bare number is seconds or bytes. `models.*` stands for any",
+            "model name or pattern, `devices.*` for a GPU's uuid or `host`, `loads.backoff.*` for a",
+            "class of error. `remora check FILE` prints the effective policy.",
+            "",
+            *_table(("key", "default", "allowed", "meaning"), policy_rows()),
+            "",
+            "## Metrics: what is told",
+            "",
+            *_table(("name", "kind", "labels", "meaning"), DESCRIPTIONS),
+            "",
+            "## Reasons: why something was done, or was not",
+            "",
+            "The same words stand in logs, metrics, the journal and `remora explain`.",
+            "",
+            *_table(("reason", "meaning"), ((r.value, r.meaning) for r in Reason)),
+            "",
+        ]
+    )
+
+
+def policy_rows() -> Iterator[tuple[str, str, str, str]]:
+    """Key, default, what is allowed and meaning of every knob."""
+    defaults = Policy().model_dump(mode="json", by_alias=True)
+    yield from _rows(schema(), schema(), "", defaults)
+
+
+def _rows(
+    node: Mapping[str, Any], root: Mapping[str, Any], prefix: str, defaults: Any
+) -> Iterator[tuple[str, str, str, str]]:
+    for key, inner in node["properties"].items():
+        default = defaults.get(key) if isinstance(defaults, Mapping) else None
+        yield from _row(inner, root, f"{prefix}{key}", default)
+
+
+def _row(
+    inner: Mapping[str, Any], root: Mapping[str, Any], key: str, default: Any
+) -> Iterator[tuple[str, str, str, str]]:
+    section, named = _section(inner, root), _section(inner.get("additionalProperties"), root)
+    if section:
+        yield from _rows(section, root, f"{key}.", default)
+    elif named:
+        yield from _rows(named, root, f"{key}.*.", {})
+    else:
+        shown = "" if default in (None, {}, []) else f"`{str(default).lower()}`"
+        yield f"`{key}`", shown, describe(inner, root), inner.get("description", "")
+
+
+def _section(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if not isinstance(node, Mapping) or "$ref" not in node:
+        return None
+    found: Mapping[str, Any] = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return found if "properties" in found else None
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in row)
+        yield f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(text(), "utf-8")

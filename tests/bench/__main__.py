@@ -1,0 +1,7 @@
+"""All measurements, one after the other: ``python -m tests.bench``."""
+
+from tests.bench import journal_size, plan_speed, sidecar_cost
+
+for bench in (plan_speed, journal_size, sidecar_cost):
+    print(f"\n{bench.__doc__.splitlines()[0]}\n")
+    bench.main()
