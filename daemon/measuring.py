@@ -35,7 +35,8 @@ class Measuring:
         """A load or an unload of ``name`` begins; it spoils every measurement under way."""
         for load in self._loads.values():
             load.alone = False
-        if is_load and self._used and not self._moving:
+        # Use is known only while nothing moves, so this one begins alone.
+        if is_load and self._used:
             self._loads[name] = _Load(self._used)
         self._moving.add(name)
         self._quiet_since_s = None

@@ -5,12 +5,12 @@ the steps of an ensemble, its devices, and whether its files have changed. Optio
 it cannot tell is learned from loads.
 """
 
-import contextlib
 import hashlib
 import os
-import stat
+import re
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from tritonclient.grpc import model_config_pb2
 
 _MIB = 2**20
 _BYTECODE = "__pycache__"
+_JUNK = ("lost+found",)
+# Triton passes over a folder that is no number, and over a number with a leading zero.
+_VERSION = re.compile(r"[1-9][0-9]*")
+# A file that comes in the instant of a walk can leave its folder's time as the walk saw it; no
+# file system's clock is so coarse that this is still so after that time.
+_SETTLES_NS = 2 * 10**9
+
+_Identity = tuple[int, int]
+"""What a folder is, by whatever name it is reached: device and inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +35,15 @@ class OnDisk:
     """One model's folder.
 
     file_bytes: files of the versions that Triton would serve.
-    hint_bytes: its device memory, as its configuration hints; None without a hint.
+    hint_bytes: memory it needs on each of its devices, as its configuration hints; None
+        without a hint.
     steps: models of an ensemble.
-    gpus: numbers of the GPUs it names; empty for every visible one; None for CPU only.
+    gpus: numbers of the GPUs it names; empty for every visible one; None where it asks for none.
+    sequence_batching: its requests belong to sequences, which an unload would tear.
     revision: changes whenever its files do, compiled bytecode apart.
-    newest_mtime_s: time of its newest file, bytecode too: Triton compares by it.
-    broken: why its configuration cannot be read; None when it can, or is not there.
+    newest_mtime_s: time of its newest file or folder, bytecode and its own folder too, since
+        Triton compares those: what is newer can make the next load a full one.
+    broken: why its configuration cannot be used; None when it can, or is not there.
     """
 
     name: str
@@ -39,16 +51,28 @@ class OnDisk:
     hint_bytes: int | None = None
     steps: tuple[str, ...] = ()
     gpus: tuple[int, ...] | None = ()
+    sequence_batching: bool = False
     revision: str = ""
     newest_mtime_s: float = 0.0
     broken: str | None = None
 
 
+_Stamp = tuple[int, int]
+"""What shows a change: the time in nanoseconds, and the size in bytes."""
+
+_NOTHING: _Stamp = (0, 0)
+
+_Stamps = Mapping[str, _Stamp]
+"""By path; the path of a folder ends with a slash."""
+
+
 @dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    size_bytes: int
-    mtime_s: float
+class _Known:
+    """settled: every later change moves a stamp, that of a new file included."""
+
+    stamps: _Stamps
+    on_disk: OnDisk
+    settled: bool
 
 
 @dataclass(slots=True)
@@ -56,110 +80,141 @@ class Repository:
     """A repository's root folder; keeps what it read until files change."""
 
     root: Path
-    _known: dict[str, tuple[tuple[_File, ...], OnDisk]] = field(default_factory=dict)
+    _known: dict[str, _Known] = field(default_factory=dict)
 
     def survey(self) -> Mapping[str, OnDisk]:
-        """Every model folder by name. Walks all files, and reads only changed configurations.
+        """Every model folder by name. Raises OSError when the root itself cannot be listed.
 
-        Raises OSError when the root itself cannot be listed.
+        Made for a thread: a thousand models of four files each take 25 ms while none has
+        changed, most of it in system calls that let other threads run; the first time 0.3 s.
         """
-        known: dict[str, tuple[tuple[_File, ...], OnDisk]] = {}
+        above = frozenset(_identity(os.stat(p)) for p in (self.root, *self.root.resolve().parents))
+        self._known = {name: self._look(name, path, above) for name, path in self._folders()}
+        return {name: known.on_disk for name, known in self._known.items()}
+
+    def _folders(self) -> list[tuple[str, str]]:
         with os.scandir(self.root) as entries:
-            folders = sorted((e.name, e.path) for e in entries if _is_model(e))
-        for name, path in folders:
-            files = tuple(sorted(_files(path), key=lambda file: file.path))
-            before = self._known.get(name)
-            # What made a configuration unreadable, as its permissions, may not show in its time.
-            same = before is not None and before[0] == files and before[1].broken is None
-            known[name] = before if before and same else (files, _read(name, Path(path), files))
-        self._known = known
-        return {name: on_disk for name, (_, on_disk) in known.items()}
+            return sorted(
+                (entry.name, entry.path + os.sep)
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name not in _JUNK and _is_folder(entry)
+            )
+
+    def _look(self, name: str, folder: str, above: frozenset[_Identity]) -> _Known:
+        """One model; nothing is listed or read while no time and no size has moved.
+
+        A folder's time tells of files that come and go, but not of one written in place, so
+        files are looked at too.
+        """
+        before = self._known.get(name)
+        # What makes a configuration unreadable, as its permissions, may not show in its time.
+        if before and before.on_disk.broken is not None:
+            before = None
+        if before and before.settled and _is_unchanged(before.stamps):
+            return before
+        now_ns = time.time_ns()
+        stamps = dict(_walk(folder, above))
+        newest_ns = max((mtime_ns for mtime_ns, _ in stamps.values()), default=0)
+        settled = newest_ns + _SETTLES_NS < now_ns
+        if before and before.stamps == stamps:
+            return replace(before, settled=settled)
+        return _Known(stamps, _read(name, folder, stamps), settled)
 
 
-def _is_model(entry: os.DirEntry[str]) -> bool:
+def _is_unchanged(stamps: _Stamps) -> bool:
+    return all(_stamp(path) == stamp for path, stamp in stamps.items())
+
+
+def _stamp(path: str) -> _Stamp:
     try:
-        return entry.is_dir() and not entry.name.startswith(".")
+        found = os.stat(path)
     except OSError:
-        # A link that leads in a circle; it is no folder, and no trouble of the others.
+        # It is being removed right now, or is a link to nowhere.
+        return _NOTHING
+    return found.st_mtime_ns, found.st_size
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino
+
+
+def _walk(folder: str, above: frozenset[_Identity]) -> Iterator[tuple[str, _Stamp]]:
+    """The stamps of ``folder`` and of all below. Links are followed, as Triton follows them.
+
+    above: the folders it lies in. A link up to one of them is left alone: it would lead round
+    in a circle, or through the whole disk.
+    """
+    try:
+        found = os.stat(folder)
+    except OSError:
+        yield folder, _NOTHING
+        return
+    if _identity(found) in above:
+        return
+    yield folder, (found.st_mtime_ns, found.st_size)
+    for entry in _entries(folder):
+        if _is_folder(entry):
+            yield from _walk(entry.path + os.sep, above | {_identity(found)})
+        else:
+            yield entry.path, _stamp(entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        # Removed since it was listed, or not ours to read: then Triton will say so.
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link in a circle of links leads nowhere.
         return False
 
 
-def _files(folder: str) -> Iterator[_File]:
-    """All files below ``folder``; folders count with their own time, as Triton counts them.
-
-    Links are followed, since Triton follows them too and the weights often lie behind one;
-    never back into a folder that is open already, for that would not end.
-    """
-    above = frozenset(map(_identity, _stats(os.path.dirname(folder), folder)))
-    open_folders = [(folder, "", above)]
-    while open_folders:
-        current, inner, above = open_folders.pop()
-        for name, seen in _entries(current):
-            if not stat.S_ISDIR(seen.st_mode):
-                yield _File(inner + name, seen.st_size, seen.st_mtime)
-            elif _identity(seen) not in above:
-                yield _File(inner + name + os.sep, 0, seen.st_mtime)
-                path = os.path.join(current, name)
-                open_folders.append((path, inner + name + os.sep, above | {_identity(seen)}))
-
-
-def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
-    """What lies in ``folder``, without what cannot be seen.
-
-    Somebody may be writing or removing files right now, and then the next survey sees the
-    result; or a link leads nowhere, and then it stands in nobody's way.
-    """
-    found = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                found.append((entry.name, entry.stat()))
-    return found
-
-
-def _stats(*paths: str) -> Iterator[os.stat_result]:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            yield os.stat(path)
-
-
-def _identity(seen: os.stat_result) -> tuple[int, int]:
-    return seen.st_dev, seen.st_ino
-
-
-def _read(name: str, folder: Path, files: tuple[_File, ...]) -> OnDisk:
-    config, broken = _config(folder)
+def _read(name: str, folder: str, stamps: _Stamps) -> OnDisk:
+    below = {path[len(folder) :]: stamp for path, stamp in stamps.items()}
+    config, broken = _config(name, folder)
     return OnDisk(
         name=name,
-        file_bytes=_served_bytes(config, files),
+        file_bytes=_served_bytes(config, below),
         hint_bytes=_hint_bytes(config),
         steps=tuple(dict.fromkeys(s.model_name for s in config.ensemble_scheduling.step)),
         gpus=_gpus(config),
-        revision=_revision(files),
-        newest_mtime_s=max((file.mtime_s for file in files), default=0.0),
+        sequence_batching=config.HasField("sequence_batching"),
+        revision=_revision(below),
+        newest_mtime_s=max((mtime_ns for mtime_ns, _ in stamps.values()), default=0) / 1e9,
         broken=broken,
     )
 
 
-def _config(folder: Path) -> tuple[Any, str | None]:
+def _config(name: str, folder: str) -> tuple[Any, str | None]:
+    """The configuration, an empty one where there is none to use, and what is wrong with it."""
     config = model_config_pb2.ModelConfig()
     try:
-        text = (folder / "config.pbtxt").read_text("utf-8")
+        text = Path(folder, "config.pbtxt").read_text("utf-8")
         text_format.Parse(text, config, allow_unknown_field=True)
     except FileNotFoundError:
         # Legal: Triton completes the configuration of many backends by itself.
         return config, None
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        return model_config_pb2.ModelConfig(), str(error)
+        return model_config_pb2.ModelConfig(), f"config.pbtxt: {error}"
+    if config.name not in ("", name):
+        return config, f"config.pbtxt: its name is {config.name!r}, not that of its folder"
     return config, None
 
 
-def _served_bytes(config: Any, files: tuple[_File, ...]) -> int:
+def _served_bytes(config: Any, below: _Stamps) -> int:
     sizes: dict[int, int] = {}
-    for file in files:
-        version = file.path.partition(os.sep)[0]
-        if version.isdecimal() and _BYTECODE not in file.path:
-            sizes[int(version)] = sizes.get(int(version), 0) + file.size_bytes
+    for path, (_, size_bytes) in below.items():
+        version, in_folder, inner = path.partition(os.sep)
+        if in_folder and _VERSION.fullmatch(version):
+            counts = inner and not inner.endswith(os.sep) and not _is_bytecode(inner)
+            sizes[int(version)] = sizes.get(int(version), 0) + (size_bytes if counts else 0)
     return sum(sizes.get(version, 0) for version in _served_versions(config, sorted(sizes)))
 
 
@@ -168,42 +223,63 @@ def _served_versions(config: Any, versions: list[int]) -> list[int]:
     if policy.HasField("all"):
         return versions
     if policy.HasField("specific"):
-        return [int(version) for version in policy.specific.versions]
+        return sorted({int(version) for version in policy.specific.versions})
     return versions[-max(1, policy.latest.num_versions) :]
 
 
 def _hint_bytes(config: Any) -> int | None:
-    """``parameters { key: "memory_mb" }``, else rate limiter resources ``gpu_memory``, in MiB."""
+    """``parameters { key: "memory_mb" }``, else rate limiter resources ``gpu_memory``, in MiB.
+
+    The parameter speaks for the model, a resource for each instance of its group.
+    """
     if "memory_mb" in config.parameters:
         try:
-            hint = float(config.parameters["memory_mb"].string_value)
+            hint_mib = float(config.parameters["memory_mb"].string_value)
         except ValueError:
-            hint = 0.0
-        return round(hint * _MIB) if 0 < hint < 2**30 else None
-    resources = sum(
-        resource.count * max(1, group.count)
-        for group in config.instance_group
-        for resource in group.rate_limiter.resources
-        if resource.name == "gpu_memory"
+            return None
+        return round(hint_mib * _MIB) if 0 < hint_mib < 2**30 else None
+    numbers = {number for group in config.instance_group for number in group.gpus} or {0}
+    # Groups on different devices do not add up; the fullest device tells.
+    fullest_mib = max(
+        sum(_resource_mib(group) for group in config.instance_group if _is_on(group, number))
+        for number in numbers
     )
-    return resources * _MIB if resources > 0 else None
+    return fullest_mib * _MIB if fullest_mib > 0 else None
+
+
+def _resource_mib(group: Any) -> int:
+    resources = group.rate_limiter.resources
+    each_mib = sum(int(resource.count) for resource in resources if resource.name == "gpu_memory")
+    return each_mib * max(1, int(group.count))
+
+
+def _is_on(group: Any, number: int) -> bool:
+    return not group.gpus or number in group.gpus
 
 
 def _gpus(config: Any) -> tuple[int, ...] | None:
+    if config.HasField("ensemble_scheduling"):
+        return None
     groups = list(config.instance_group)
-    cpu = model_config_pb2.ModelInstanceGroup.KIND_CPU
-    on_gpu = [group for group in groups if group.kind != cpu]
+    on_gpu = [g for g in groups if g.kind != model_config_pb2.ModelInstanceGroup.KIND_CPU]
     if groups and not on_gpu:
         return None
-    numbers = sorted({number for group in on_gpu for number in group.gpus})
-    # One group without numbers stands for every GPU.
-    return () if not on_gpu or any(not group.gpus for group in on_gpu) else tuple(numbers)
+    # A group without numbers stands for every GPU, and so does the group that Triton makes up.
+    if not all(group.gpus for group in on_gpu):
+        return ()
+    return tuple(sorted({number for group in on_gpu for number in group.gpus}))
 
 
-def _revision(files: tuple[_File, ...]) -> str:
+def _revision(below: _Stamps) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        # A folder's own time changes when bytecode is written into it.
-        if _BYTECODE not in file.path and not file.path.endswith(os.sep):
-            digest.update(f"{file.path}\0{file.size_bytes}\0{file.mtime_s}\n".encode())
+    for path, (mtime_ns, size_bytes) in sorted(below.items()):
+        if path.endswith(os.sep):
+            # A folder's own time changes when bytecode is written into it.
+            mtime_ns = size_bytes = 0
+        if not _is_bytecode(path):
+            digest.update(f"{path}\0{size_bytes}\0{mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _is_bytecode(path: str) -> bool:
+    return _BYTECODE in path.split(os.sep)

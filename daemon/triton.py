@@ -1,30 +1,34 @@
 """Triton's repository API, over gRPC only.
 
-Owns the calls, and what their answers and errors mean. gRPC, because a load over HTTP
-holds up one of Triton's few HTTP threads for its whole time, health checks included.
+Owns the calls, and what their answers and errors mean. Refuses to decide, and to wait for
+what a call only begins. gRPC, because a load over HTTP holds up one of Triton's few HTTP
+threads for its whole time, health checks included.
 
 Errors:
 
-    TritonError
+    TritonError            Triton answered no, or what follows
     ├── Unreachable        nobody answered
     ├── DeadlineExceeded   no answer in time; what was asked may go on inside Triton
-    └── LoadRefused        Triton answered no, with the class of error
+    └── LoadRefused        Triton answered no to a load, with the class of error
 """
 
+import asyncio
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from policies.snapshot import ErrorClass, ModelState
 
 _CHANNEL = [
-    # A hundred thousand models would still fit.
+    # The index of a very large repository outgrows gRPC's usual 4 MiB.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # A restarted Triton is found again within a second, not within gRPC's usual two minutes.
@@ -33,18 +37,51 @@ _CHANNEL = [
     # Despite its name, how long one attempt may take. A Triton that loads on throttled cores
     # answers late, and attempts given up too early would never reach it.
     ("grpc.min_reconnect_backoff_ms", 2000),
+    # Triton is a neighbour: a proxy that the environment names is for the world outside.
+    ("grpc.enable_http_proxy", 0),
 ]
 
+# What Triton lists beside models: any folder, also those that file systems and git keep.
 _JUNK = ("lost+found",)
 _LONGEST_MESSAGE = 300
-_MEMORY = re.compile(
-    r"out ?of ?memory|cudamalloc|memoryallocation|bad_?alloc|memory ?error|oom when"
-    r"|(failed|unable|cannot|could not) (to )?allocate|alloc_failed|memory limit"
+_CONFIG_TIMEOUT_S = 5.0
+# A probe is built in our own memory, which is small.
+_LARGEST_PROBE_BYTES = 16 * 2**20
+
+# Triton says UNAVAILABLE also when it is there and was started in another control mode.
+_WRONG_MODE = "explicit model load / unload is not allowed"
+_DEAD_STUB = re.compile(r"(?:Stub process '(?P<stub>[^']*)' )?is not healthy")
+_TRACEBACK = "Traceback (most recent call last):"
+
+# The model's own name may hold any of the words below.
+_NAMED = re.compile(r"^(load failed for model|failed to load) '[^']*'")
+# In this order: memory runs out during initialisation, and a dead stub fails it.
+_WORDS: tuple[tuple[ErrorClass, re.Pattern[str]], ...] = (
+    (
+        ErrorClass.MEMORY,
+        re.compile(
+            r"out.?of.?memory|cudamalloc|memoryallocation|bad_?alloc|memory ?error|oom when"
+            r"|(?:failed|unable|cannot|could not) (?:to )?allocate|alloc_failed|memory limit"
+            r"|resource.?exhausted"
+        ),
+    ),
+    (ErrorClass.UNHEALTHY, re.compile(r"is not healthy")),
+    (
+        ErrorClass.CONFIG,
+        re.compile(
+            r"failed to poll|" + _WRONG_MODE + r"|(?:^|state: )invalid argument:"
+            r"|at least one version must be available|not available or ambiguous"
+        ),
+    ),
+    (
+        ErrorClass.INITIALISATION,
+        re.compile(r"^internal: |load failed|unavailable state|initiali[sz]|traceback"),
+    ),
 )
 
 
 class TritonError(RuntimeError):
-    """Something went wrong between us and Triton."""
+    """Triton answered no, or something went wrong between us and it."""
 
 
 class Unreachable(TritonError):
@@ -56,7 +93,7 @@ class DeadlineExceeded(TritonError):
 
 
 class LoadRefused(TritonError):
-    """Triton answered no."""
+    """Triton answered no to a load."""
 
     def __init__(self, error_class: ErrorClass, message: str) -> None:
         super().__init__(message)
@@ -71,6 +108,7 @@ class Served:
     known: Triton remembers having been asked for it; not so after a restart.
     reason: why it is not available, where Triton says; "" for a plain unload.
     memory_usage: (memory type, device number) to bytes; None where Triton does not track it.
+    success_count, fail_count: requests since it was loaded; 0 while it is not.
     in_repository: False for one that serves although its folder is gone.
     """
 
@@ -79,6 +117,8 @@ class Served:
     known: bool = True
     reason: str = ""
     memory_usage: Mapping[tuple[str, int], int] | None = None
+    success_count: int = 0
+    fail_count: int = 0
     in_repository: bool = True
 
 
@@ -98,115 +138,88 @@ class Triton:
     async def observe(self, timeout_s: float) -> dict[str, Served]:
         """Every model of the repository, and those that serve although their folder is gone.
 
-        Raises Unreachable or DeadlineExceeded.
+        The index forgets the latter and the statistics do not, so it takes both.
         """
-        index = await self._ask(self._client.get_model_repository_index(client_timeout=timeout_s))
-        statistics = await self._ask(
-            self._client.get_inference_statistics(client_timeout=timeout_s)
+        index, statistics = await asyncio.gather(
+            _ask(self._client.get_model_repository_index(client_timeout=timeout_s)),
+            _ask(self._client.get_inference_statistics(client_timeout=timeout_s)),
         )
-        usage = _memory_usage(statistics.model_stats)
-        rows: dict[str, list[Any]] = {}
-        for row in index.models:
-            if not row.name.startswith(".") and row.name not in _JUNK:
-                rows.setdefault(row.name, []).append(row)
-        served = {name: _served(name, versions, usage.get(name)) for name, versions in rows.items()}
-        for row in statistics.model_stats:
-            if row.name not in served:
-                served[row.name] = Served(
-                    row.name,
-                    ModelState.READY,
-                    memory_usage=usage.get(row.name),
-                    in_repository=False,
-                )
-        return served
+        listed = _by_name(
+            row for row in index.models if not row.name.startswith(".") and row.name not in _JUNK
+        )
+        running = _by_name(statistics.model_stats)
+        return {
+            name: _served(name, listed.get(name), running.get(name, ()))
+            for name in {**listed, **running}
+        }
 
     async def load(self, name: str, timeout_s: float) -> None:
-        """Loads ``name`` and returns when it is READY; raises TritonError."""
-        await self._ask(self._client.load_model(name, client_timeout=timeout_s))
+        """Loads ``name``, and returns when it is READY."""
+        try:
+            await self._client.load_model(name, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            status, message = _told(error)
+            raise _silence(status, message) or LoadRefused(
+                classify(status, message), shortened(message)
+            ) from None
 
     async def unload(self, name: str, timeout_s: float) -> None:
         """Asks Triton to let ``name`` go; returns long before its memory is free."""
-        await self._ask(self._client.unload_model(name, client_timeout=timeout_s))
+        await _ask(self._client.unload_model(name, client_timeout=timeout_s))
+
+    async def config(self, name: str, timeout_s: float = _CONFIG_TIMEOUT_S) -> ModelConfig:
+        """The configuration that a loaded ``name`` runs with, completed by Triton."""
+        answer = await _ask(self._client.get_model_config(name, client_timeout=timeout_s))
+        return answer.config
 
     async def probe(self, name: str, timeout_s: float) -> bool:
         """Whether ``name``, READY by the index, cannot serve: its process has died.
 
-        Sends one synthetic request, since neither the index nor readiness shows it. Any
-        other answer, a refusal of the request included, comes from a model that lives.
+        Neither the index nor readiness shows it, so one synthetic request is sent. Triton
+        takes a second to find a process dead: a shorter timeout sees nothing. Any other
+        answer, silence and a refusal of the request included, speaks for a model that
+        lives. After a request has met a dead process, unloading that model may never end.
         """
-        answer = await self._ask(self._client.get_model_config(name, client_timeout=timeout_s))
-        inputs = _synthetic_inputs(answer.config)
+        config = await self.config(name, timeout_s)
+        inputs = synthetic_inputs(config)
         if inputs is None:
             return False
         try:
             await self._client.infer(name, inputs, client_timeout=timeout_s)
         except InferenceServerException as error:
-            return "is not healthy" in str(error.message())
+            return tells_own_death(_told(error)[1], config)
         return False
 
-    async def _ask(self, call: Any) -> Any:
-        try:
-            return await call
-        except InferenceServerException as error:
-            raise _translated(error) from None
 
-
-def classify(message: str) -> ErrorClass:
-    """What kind of trouble a refused load had, by Triton's words."""
-    # The model's own name may contain any of these words.
-    text = re.sub(r"^(load failed for model|failed to load) '[^']*'", r"\1", message.lower())
-    if _MEMORY.search(text):
-        return ErrorClass.MEMORY
-    if "failed to poll" in text or "model not found" in text or "config" in text.split(":")[0]:
-        return ErrorClass.CONFIG
-    if "unavailable state" in text or "initializ" in text or "traceback" in text:
-        return ErrorClass.INITIALISATION
+def classify(status: str, message: str) -> ErrorClass:
+    """What kind of trouble a refused load had, by its gRPC status and by Triton's words."""
+    if (silence := _silence(status, message)) is not None:
+        is_late = isinstance(silence, DeadlineExceeded)
+        return ErrorClass.UNKNOWN if is_late else ErrorClass.UNAVAILABLE
+    text = _NAMED.sub(r"\1", message.lower())
+    for error_class, words in _WORDS:
+        if words.search(text):
+            return error_class
     return ErrorClass.UNKNOWN
 
 
-def _translated(error: InferenceServerException) -> TritonError:
-    status, message = str(error.status() or ""), _short(str(error.message() or error))
-    if "DEADLINE_EXCEEDED" in status:
-        return DeadlineExceeded(message)
-    if "UNAVAILABLE" in status or "CANCELLED" in status:
-        return Unreachable(message)
-    return LoadRefused(classify(message), message)
+def shortened(message: str) -> str:
+    """The words that tell, on one line: Triton's own and the error they quote, no frames."""
+    # The python backend puts its frames behind the error, Python itself before it.
+    text = message.split("\n\nAt:\n")[0]
+    before, found, frames = text.partition(_TRACEBACK)
+    if found:
+        errors = [line for line in frames.splitlines() if line.strip() and line[0] != " "]
+        text = f"{before} {errors[-1] if errors else found}"
+    return " ".join(text.split()).rstrip(" ;")[:_LONGEST_MESSAGE]
 
 
-def _short(message: str) -> str:
-    """The words that tell, on one line: Triton's own, and the first line of what it quotes."""
-    return " ".join(message.split("\n\nAt:")[0].split())[:_LONGEST_MESSAGE]
-
-
-def _served(name: str, versions: list[Any], usage: Mapping[tuple[str, int], int] | None) -> Served:
-    states = {row.state for row in versions}
-    state = next(
-        (
-            s
-            for s in (ModelState.READY, ModelState.LOADING, ModelState.UNLOADING)
-            if s.value.upper() in states
-        ),
-        ModelState.UNLOADED,
-    )
-    reasons = [row.reason for row in versions if row.reason and row.reason != "unloaded"]
-    return Served(name, state, any(states), _short("; ".join(reasons)), usage)
-
-
-def _memory_usage(statistics: Any) -> dict[str, dict[tuple[str, int], int]]:
-    usage: dict[str, dict[tuple[str, int], int]] = {}
-    for row in statistics:
-        for part in row.memory_usage:
-            by_place = usage.setdefault(row.name, {})
-            place = (part.type, int(part.id))
-            by_place[place] = by_place.get(place, 0) + int(part.byte_size)
-    return usage
-
-
-def _synthetic_inputs(config: Any) -> list[InferInput] | None:
+def synthetic_inputs(config: ModelConfig) -> list[InferInput] | None:
     """The smallest valid request of a model; None where one cannot be made up.
 
-    Sequences want to be opened and closed, decoupled models and ensembles answer through
-    others: for those silence is better than a guess.
+    Sequences want to be opened and closed; decoupled models answer in a stream; the inputs
+    of a shape tensor mean something; an ensemble is as healthy as its members, which count
+    their own failures. For those silence is better than a guess.
     """
     if config.HasField("sequence_batching") or config.HasField("ensemble_scheduling"):
         return None
@@ -217,23 +230,90 @@ def _synthetic_inputs(config: Any) -> list[InferInput] | None:
     for each in config.input:
         if each.optional:
             continue
-        datatype = _DATATYPES.get(each.data_type)
-        if datatype is None:
+        shape = batch + [max(1, dim) for dim in each.dims]
+        datatype = DataType.Name(each.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
+        numpy_type = triton_to_np_dtype(datatype)
+        if numpy_type is None or each.is_shape_tensor:
             return None
-        shape = batch + [dim if dim > 0 else 1 for dim in each.dims]
-        values = (
-            np.full(shape, b"", object)
-            if datatype == "BYTES"
-            else np.zeros(shape, triton_to_np_dtype(datatype))
-        )
+        if math.prod(shape) * np.dtype(numpy_type).itemsize > _LARGEST_PROBE_BYTES:
+            return None
+        values = np.full(shape, b"", object) if datatype == "BYTES" else np.zeros(shape, numpy_type)
         tensor = InferInput(each.name, shape, datatype)
         tensor.set_data_from_numpy(values)
         inputs.append(tensor)
     return inputs
 
 
-# The numbers of model_config.proto's DataType.
-_DATATYPES = {
-    1: "BOOL", 2: "UINT8", 3: "UINT16", 4: "UINT32", 5: "UINT64", 6: "INT8", 7: "INT16",
-    8: "INT32", 9: "INT64", 10: "FP16", 11: "FP32", 12: "FP64", 13: "BYTES",
-}  # fmt: skip
+def tells_own_death(message: str, config: ModelConfig) -> bool:
+    """Whether ``message`` is that of a dead process of the model with this ``config``.
+
+    A model that calls another hands on the other's message, which names the other's stub:
+    the instance group's name and a number.
+    """
+    found = _DEAD_STUB.search(message)
+    if found is None:
+        return False
+    stub = found["stub"]
+    return stub is None or stub.rpartition("_")[0] in {each.name for each in config.instance_group}
+
+
+async def _ask(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except InferenceServerException as error:
+        status, message = _told(error)
+        raise _silence(status, message) or TritonError(shortened(message)) from None
+
+
+def _told(error: InferenceServerException) -> tuple[str, str]:
+    return str(error.status() or ""), str(error.message() or error)
+
+
+def _silence(status: str, message: str) -> TritonError | None:
+    """The error of a call that Triton has not answered itself; None when it has."""
+    if "DEADLINE_EXCEEDED" in status:
+        return DeadlineExceeded(shortened(message))
+    if ("UNAVAILABLE" in status or "CANCELLED" in status) and _WRONG_MODE not in message:
+        return Unreachable(shortened(message))
+    return None
+
+
+def _by_name(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    """Rows of one model, one a version, under its name."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.name, []).append(row)
+    return found
+
+
+def _served(name: str, listed: Sequence[Any] | None, running: Sequence[Any]) -> Served:
+    """One model from its rows of the index, None where it is not in there, and statistics."""
+    states = {row.state for row in listed or ()}
+    reasons = [row.reason for row in listed or () if row.reason not in ("", "unloaded")]
+    return Served(
+        name,
+        ModelState.READY if listed is None else _state(states),
+        known=listed is None or any(states),
+        reason=shortened("; ".join(reasons)),
+        memory_usage=_memory_usage(running),
+        success_count=sum(int(row.inference_stats.success.count) for row in running),
+        fail_count=sum(int(row.inference_stats.fail.count) for row in running),
+        in_repository=listed is not None,
+    )
+
+
+def _state(states: set[str]) -> ModelState:
+    """One version that serves is enough; without one, what moves is more than what rests."""
+    for state in (ModelState.READY, ModelState.LOADING, ModelState.UNLOADING):
+        if state.value.upper() in states:
+            return state
+    return ModelState.UNLOADED
+
+
+def _memory_usage(running: Sequence[Any]) -> dict[tuple[str, int], int] | None:
+    usage: dict[tuple[str, int], int] = {}
+    for row in running:
+        for part in row.memory_usage:
+            place = (part.type, int(part.id))
+            usage[place] = usage.get(place, 0) + int(part.byte_size)
+    return usage or None

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     WAITING_FOR_UNLOAD = "waiting_for_unload", "Its memory is on its way to being free."
     WAITING_FOR_LOAD_SLOT = "waiting_for_load_slot", "As many loads run as the policy allows."
     SWAP_DOES_NOT_PAY = "swap_does_not_pay", "What would leave is worth about as much or more."
+    MINIMUM_RESIDENCY = "minimum_residency", "What would leave for it has only just come in."
+    OUTRANKED = "outranked", "A worthier model waits for residents to come of age."
     NO_ROOM = "no_room", "Nothing that may leave makes enough room."
     LARGER_THAN_BUDGET = "larger_than_budget", "It would not fit into the empty budget."
     FOOTPRINT_UNKNOWN = "footprint_unknown", "Nothing is known of its size, or of a resident's."

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from policies.history import NOTHING, History, ModelHistory
+from policies.memory import footprint
 from policies.policy import Policy
 from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
 
@@ -32,13 +33,15 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
         past = history.models.get(name, NOTHING)
         arrivals = max(0.0, model.arrivals - through.get(name, 0.0))
         present = _with_state(policy, model, past, now_s)
-        if arrivals > 0 or model.waiting or model.in_flight or model.pending:
+        if arrivals > 0 or model.waiting or _is_busy(model):
             present = _with_use(policy, model, present, arrivals, history.inflation, now_s)
         if present is not NOTHING:
             models[name] = present
-    for name, past in history.models.items():
-        if name not in snapshot.models and _still_matters(policy, past, now_s):
-            models[name] = past
+    models |= {
+        name: past
+        for name, past in history.models.items()
+        if name not in snapshot.models and _still_matters(policy, past, now_s)
+    }
     earliest_s = now_s - policy.churn.window_s
     return replace(
         history,
@@ -54,8 +57,8 @@ def rates(policy: Policy, past: ModelHistory, now_s: float) -> tuple[float, floa
         return 0.0, 0.0
     age_s = max(0.0, now_s - past.rate_at_s)
     return (
-        past.fast_rate * math.exp(-age_s / policy.demand.fast_s),
-        past.slow_rate * math.exp(-age_s / policy.demand.slow_s),
+        max(0.0, past.fast_rate) * math.exp(-age_s / policy.demand.fast_s),
+        max(0.0, past.slow_rate) * math.exp(-age_s / policy.demand.slow_s),
     )
 
 
@@ -63,8 +66,7 @@ def load_time_s(model: Model) -> float:
     """Expected seconds of one load: learned, else a prior that grows with the size."""
     if model.load_s is not None and math.isfinite(model.load_s) and model.load_s > 0:
         return model.load_s
-    size = model.footprint.total_bytes if model.footprint else 0
-    return PRIOR_START_S + size / PRIOR_BYTES_PER_S
+    return PRIOR_START_S + sum(footprint(model).values()) / PRIOR_BYTES_PER_S
 
 
 def is_wanted(policy: Policy, model: Model, past: ModelHistory, now_s: float) -> bool:
@@ -80,11 +82,16 @@ def is_wanted(policy: Policy, model: Model, past: ModelHistory, now_s: float) ->
 def _arrivals_through_callers(policy: Policy, models: Mapping[str, Model]) -> Mapping[str, float]:
     """Requests that reached a member only because its ensemble or caller was asked."""
     through: dict[str, float] = {}
-    for name, model in models.items():
-        if model.arrivals > 0:
-            for member in dict.fromkeys((*model.steps, *policy.calls(name))):
-                through[member] = through.get(member, 0.0) + model.arrivals
+    # In the order of names: a sum of floats depends on its order.
+    for name in sorted(name for name, model in models.items() if model.arrivals > 0):
+        for member in dict.fromkeys((*models[name].steps, *policy.calls(name))):
+            through[member] = through.get(member, 0.0) + models[name].arrivals
     return through
+
+
+def _is_busy(model: Model) -> bool:
+    """Requests are inside; those that a leaving model still finishes do not call it back."""
+    return model.state is ModelState.READY and bool(model.in_flight or model.pending)
 
 
 def _with_use(
@@ -99,7 +106,7 @@ def _with_use(
         arrivals = 0.0
     fast, slow = rates(policy, past, now_s)
     uses = past.uses + arrivals
-    size = max(1, model.footprint.total_bytes if model.footprint else 1)
+    size = max(1, sum(footprint(model).values()))
     cost = policy.weight(model.name) * load_time_s(model)
     return replace(
         past,
@@ -127,7 +134,7 @@ def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) 
         if (
             present.failures
             and not model.sick
-            and _resident_s(present, now_s) >= (policy.loads.forgive_s)
+            and _resident_s(present, now_s) >= policy.loads.forgive_s
         ):
             present = _forgiven(present)
     elif present.resident_since_s is not None:
@@ -137,6 +144,9 @@ def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) 
             left_at_s=now_s,
             restore=present.restore or model.forgotten,
         )
+    elif model.state is ModelState.UNLOADING and present.left_at_s is None:
+        # It was READY between two looks only.
+        present = replace(present, left_at_s=now_s)
     if model.failure and (present.failed_at_s is None or model.failure.at_s > present.failed_at_s):
         present = _with_failure(policy, model, present)
     return present

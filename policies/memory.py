@@ -19,6 +19,8 @@ from policies.units import Units
 Need = Mapping[str, int]
 
 _MOVING = (ModelState.LOADING, ModelState.UNLOADING)
+# More than any device has; odd input above it would leave the range of floats.
+_MOST_BYTES = 2**60
 
 
 @dataclass(slots=True)
@@ -56,35 +58,31 @@ class Ledger:
             if model.state is not ModelState.UNLOADED:
                 unknown |= model.footprint is None
                 self._enter(model, settled)
-                self._enter_second_copies(model, snapshot, units)
-        for name, account in self.accounts.items():
-            device = snapshot.devices[name]
-            _limit(device, account, settled.get(name, 0), unknown)
+        for name in _copied(snapshot, units):
+            self.promise(self._peak(snapshot.models[name]))
+        for name, device in snapshot.devices.items():
+            _limit(device, self.accounts[name], settled.get(name, 0), unknown)
         self.blind = unknown and any(a.unaccounted is None for a in self.accounts.values())
 
     def _enter(self, model: Model, settled: dict[str, int]) -> None:
+        if model.state is ModelState.LOADING:
+            self.promise(self._peak(model))
+            return
         for device, amount in footprint(model).items():
             account = self._account(device)
-            if model.state is ModelState.LOADING:
-                account.reserved += round(amount * self._policy.peak_factor(model.name))
-                continue
             settled[device] = settled.get(device, 0) + amount
             account.reserved += amount
             if model.state is ModelState.UNLOADING:
                 account.leaving += amount
 
-    def _enter_second_copies(self, model: Model, snapshot: Snapshot, units: Units) -> None:
-        """An ensemble that loads over stale steps loads them again, beside the first copies."""
-        if model.state is not ModelState.LOADING:
-            return
-        for step in units.steps(model.name):
-            member = snapshot.models.get(step)
-            if member and member.stale and member.state is ModelState.READY:
-                for device, amount in footprint(member).items():
-                    self._account(device).reserved += amount
+    def _peak(self, model: Model) -> Need:
+        factor = self._policy.peak_factor(model.name)
+        return {device: round(amount * factor) for device, amount in footprint(model).items()}
 
     def _account(self, device: str) -> Account:
-        return self.accounts.setdefault(device, Account(budget=None))
+        if device not in self.accounts:
+            self.accounts[device] = Account(budget=None)
+        return self.accounts[device]
 
     def promise(self, need: Need) -> None:
         for device, amount in need.items():
@@ -149,24 +147,42 @@ class Ledger:
         return found
 
     def has_budget(self, need: Need) -> bool:
-        return all(self._account(device).budget is not None for device in need)
+        return all(
+            self._account(device).budget is not None for device, amount in need.items() if amount
+        )
 
     def larger_than_budget(self, need: Need) -> bool:
         return any(amount > (self._account(device).budget or 0) for device, amount in need.items())
 
 
 def footprint(model: Model) -> Need:
-    """Bytes by device; negative amounts of odd input count as nothing."""
+    """Bytes by device; odd input is brought into the range of what can be."""
     if model.footprint is None:
         return {}
-    return {name: max(0, amount) for name, amount in model.footprint.by_device.items()}
+    return {name: _possible(amount) for name, amount in model.footprint.by_device.items()}
+
+
+def _possible(amount_bytes: int) -> int:
+    return int(min(max(0, amount_bytes), _MOST_BYTES))
+
+
+def _copied(snapshot: Snapshot, units: Units) -> frozenset[str]:
+    """Stale steps of ensembles that load: they are loaded again, beside their first copies."""
+    return frozenset(
+        step
+        for name, model in snapshot.models.items()
+        if model.state is ModelState.LOADING
+        for step in units.steps(name)
+        if (member := snapshot.models.get(step))
+        if member.stale and member.state is ModelState.READY
+    )
 
 
 def share_bytes(share: int | float, total_bytes: int | None) -> int | None:
     """A share of a device in bytes; None when it is a fraction of an unknown total."""
     if isinstance(share, int):
         return share
-    return None if total_bytes is None else int(share * total_bytes)
+    return None if total_bytes is None else int(share * _possible(total_bytes))
 
 
 def _budget(policy: Policy, device: Device) -> int | None:
@@ -177,7 +193,7 @@ def _budget(policy: Policy, device: Device) -> int | None:
     if budget is None:
         return None
     if device.total_bytes is not None:
-        budget = min(budget, device.total_bytes)
+        budget = min(budget, _possible(device.total_bytes))
     return max(0, budget - (policy.headroom_bytes if headroom is None else headroom))
 
 
@@ -186,10 +202,10 @@ def _limit(device: Device, account: Account, settled: int, unknown: bool) -> Non
     safe side for as long as they last."""
     limit = account.budget
     if limit is not None and device.used_bytes is not None:
-        account.unaccounted = max(0, device.used_bytes - settled)
+        account.unaccounted = max(0, _possible(device.used_bytes) - settled)
         if unknown:
             # Residents of unknown size are inside the unaccounted use; only it bounds them.
             limit -= account.unaccounted
         if device.total_bytes is not None:
-            limit = min(limit, device.total_bytes - account.unaccounted)
+            limit = min(limit, _possible(device.total_bytes) - account.unaccounted)
     account.limit = None if limit is None else max(0, limit)

@@ -9,7 +9,7 @@ the order in which models are listed changes nothing. It never promises more mem
 a device's budget (see `policies.memory`), and never unloads what is pinned.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from policies.actions import Hold, Load, Plan, Reason, Unload
@@ -42,7 +42,15 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
 
 @dataclass(slots=True)
 class Draft:
-    """A plan being drawn up. Unloads and claims are entered in the ledger as they are made."""
+    """A plan being drawn up. Unloads and claims are entered in the ledger as they are made.
+
+    gone: all that leaves by this plan. victims: those of them that make room for another.
+    coming: all that its loads bring. kept: members of what it loads, or makes room for.
+    loading: loads under way, each with its members counted once.
+    first: the worthiest model that waits only for residents to come of age. Lesser ones may
+        take free memory, but evict nobody: what they let in would be young again, and the
+        first would wait for ever.
+    """
 
     survey: Survey
     ledger: Ledger
@@ -51,14 +59,13 @@ class Draft:
     holds: list[Hold] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     victims: list[str] = field(default_factory=list)
+    coming: set[str] = field(default_factory=set)
+    kept: dict[str, Reason] = field(default_factory=dict)
     loading: int = 0
+    first: str | None = None
 
     def __post_init__(self) -> None:
-        survey = self.survey
-        self.loading = sum(
-            model.state is ModelState.LOADING and not survey.has_caller_here(name)
-            for name, model in survey.models.items()
-        )
+        self.loading = sum(self.survey.is_loading_by_itself(name) for name in self.survey.models)
 
     def hold(self, name: str, reason: Reason, detail: str = "", at_s: float | None = None) -> None:
         self.holds.append(Hold(name, reason, detail, at_s))
@@ -74,18 +81,37 @@ class Draft:
         first = tuple(m for m in survey.units.callees_first(name) if m in brings)
         self.loads.append(Load(name, reason, first, brings))
         self.ledger.promise(need)
+        self.coming.update(brings)
+        self.kept.update(dict.fromkeys(survey.units.members(name), reason))
         self.loading += 1
+
+    def claim(self, name: str, reason: Reason, detail: str, need: Need) -> None:
+        """Sets aside what ``name`` waits for: the memory, and its members that are here."""
+        self.ledger.claim(need)
+        self.kept.update(dict.fromkeys(self.survey.units.members(name), reason))
+        self.hold(name, reason, detail)
 
     def is_leaving(self, name: str) -> bool:
         return name in self.gone or self.survey.state(name) is ModelState.UNLOADING
 
-    def may_leave(self, name: str) -> bool:
-        return name not in self.gone and self.survey.may_leave(name)
+    def leavers(self, staying: Collection[str] = ()) -> Iterator[Resident]:
+        """All that may still leave, without what must stay; the least worth first."""
+        gone, kept = self.gone, self.kept
+        for resident in self.survey.leavers():
+            if resident.name in gone or resident.name in kept or resident.name in staying:
+                continue
+            if resident.takes:
+                stay = {*gone, *kept, *staying}
+                takes = tuple(taken for taken in resident.takes if taken not in stay)
+                resident = self.survey.resident(resident.name, takes)
+            yield resident
 
-    def evictions_left(self) -> int:
-        churn = self.survey.policy.churn
-        new = sum(name not in self.survey.history.leaving for name in self.victims)
-        return churn.evictions - len(self.survey.history.evictions_s) - new
+    def are_too_many(self, victims: list[Resident]) -> bool:
+        """Whether the churn limit forbids these. One decided before has been counted then."""
+        history = self.survey.history
+        names = (*self.victims, *(victim.name for victim in victims))
+        new = sum(name not in history.leaving for name in names)
+        return new > 0 and len(history.evictions_s) + new > self.survey.policy.churn.evictions
 
     def plan(self) -> Plan:
         return Plan((*self.unloads, *self.loads), tuple(self.holds), self._history())
@@ -130,18 +156,17 @@ def _heal(draft: Draft) -> None:
             continue
         for caller in survey.units.callers(name):
             if caller not in draft.gone and survey.state(caller) is ModelState.READY:
-                draft.unload(replace(survey.resident(caller), takes=()), Reason.SICK)
-        draft.unload(replace(survey.resident(name), takes=()), Reason.SICK)
+                draft.unload(survey.resident(caller), Reason.SICK)
+        draft.unload(survey.resident(name), Reason.SICK)
 
 
 def _relieve(draft: Draft) -> None:
     """Brings devices whose residents exceed the budget back under it, least worth first."""
     for device in sorted(draft.ledger.overdrawn()):
-        for name in _by_density(draft, draft.survey.residents()):
+        for resident in draft.leavers():
             if device not in draft.ledger.overdrawn():
                 break
-            resident = draft.survey.resident(name)
-            if draft.may_leave(name) and resident.frees.get(device, 0) > 0:
+            if resident.frees.get(device, 0) > 0:
                 draft.unload(resident, Reason.OVER_BUDGET)
         short = draft.ledger.overdrawn().get(device)
         if short:
@@ -151,34 +176,45 @@ def _relieve(draft: Draft) -> None:
 
 def _let_idle_go(draft: Draft) -> None:
     survey = draft.survey
-    for name in sorted(survey.residents()):
-        limit_s = survey.policy.idle_unload_s(name)
-        if limit_s is None or survey.idle_s(name) < limit_s or survey.is_young(name):
+    for resident in draft.leavers():
+        limit_s = survey.policy.idle_unload_s(resident.name)
+        if limit_s is None or survey.idle_s(resident.name) < limit_s or resident.young:
             continue
-        if draft.may_leave(name):
-            draft.unload(survey.resident(name), Reason.IDLE)
+        draft.unload(resident, Reason.IDLE)
 
 
 def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
-    """Absent models that something calls for, the ones to serve first coming first."""
+    """Absent models that something calls for, the ones to serve first coming first.
+
+    A caller is as urgent as the members it brings, and goes before them: a step loaded by
+    hand would be loaded a second time with its ensemble.
+    """
+    reasons = {name: why for name in survey.models if (why := _why_wanted(survey, name))}
     found = []
-    for name, model in survey.models.items():
-        if model.state is ModelState.READY or model.state is ModelState.LOADING:
-            continue
-        if name in survey.pinned:
-            reason, rank = Reason.PINNED, 0
-        elif survey.is_wanted(name):
-            reason, rank = Reason.DEMANDED, 1
-        elif survey.past(name).restore and not _gave_up_restoring(survey, name):
-            reason, rank = _why_restored(survey, name), 2
-        else:
-            continue
-        found.append((rank, -survey.density(name), name, reason))
-    return [(name, reason) for _, _, name, reason in sorted(found)]
+    for name, reason in reasons.items():
+        members = survey.units.members(name)
+        urgency = max(survey.density(member) for member in members if member in reasons)
+        found.append((_RANKS.get(reason, 2), -urgency, -len(members), name))
+    return [(name, reasons[name]) for *_, name in sorted(found)]
 
 
-def _why_restored(survey: Survey, name: str) -> Reason:
-    return Reason.RESTORED if survey.models[name].forgotten else Reason.HEALED
+_RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 1}
+
+
+def _why_wanted(survey: Survey, name: str) -> Reason | None:
+    if survey.is_here(name):
+        return None
+    if name in survey.pinned_roots:
+        return Reason.PINNED
+    if survey.is_wanted(name):
+        return Reason.DEMANDED
+    if name in survey.pinned and not survey.comes_with_pinned(name):
+        return Reason.PINNED
+    if _is_stuck(survey, name):
+        return Reason.HEALED
+    if survey.past(name).restore and not _gave_up_restoring(survey, name):
+        return Reason.RESTORED if survey.models[name].forgotten else Reason.HEALED
+    return None
 
 
 def _gave_up_restoring(survey: Survey, name: str) -> bool:
@@ -189,11 +225,9 @@ def _gave_up_restoring(survey: Survey, name: str) -> bool:
 def _admit(draft: Draft, name: str, reason: Reason) -> None:
     """Loads ``name`` if it fits, makes room for it if that pays, or says why not."""
     survey, ledger = draft.survey, draft.ledger
-    if _covered(draft, name):
+    if name in draft.coming or _held_before_memory(draft, name, reason):
         return
-    if _held_before_memory(draft, name, reason):
-        return
-    need = survey.need(name)
+    need = survey.need(name, draft.coming)
     if need is None or ledger.blind:
         draft.hold(name, Reason.FOOTPRINT_UNKNOWN, _unknown_sizes(survey, name))
     elif not ledger.has_budget(need):
@@ -203,18 +237,12 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
     elif ledger.fits_now(need):
         _take_slot(draft, name, reason, need)
     elif not ledger.shortfall(need):
-        ledger.claim(need)
-        draft.hold(name, Reason.WAITING_FOR_UNLOAD, _amounts(need))
+        draft.claim(name, Reason.WAITING_FOR_UNLOAD, _amounts(need), need)
     elif reason in (Reason.RESTORED, Reason.HEALED):
         # What merely used to be here takes free memory only, and nobody's place.
         draft.hold(name, Reason.NO_ROOM, _amounts(need))
     else:
         _make_room(draft, name, reason, need)
-
-
-def _covered(draft: Draft, name: str) -> bool:
-    """A load decided in this plan brings it along."""
-    return any(name in load.brings for load in draft.loads)
 
 
 def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
@@ -229,6 +257,8 @@ def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
     retry_at_s = max(waiting_out)
     if absent:
         draft.hold(name, Reason.NOT_IN_REPOSITORY, ", ".join(absent))
+    elif name in draft.kept:
+        draft.hold(name, draft.kept[name], "comes with what needs it")
     elif any(draft.is_leaving(m) and not _is_stuck(survey, m) for m in survey.units.members(name)):
         draft.hold(name, Reason.WAITING_FOR_UNLOAD, "its last unload is under way")
     elif retry_at_s > survey.now_s:
@@ -243,13 +273,11 @@ def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
 
 def _is_stuck(survey: Survey, name: str) -> bool:
     """A sick model whose unload Triton never ends; loading over it is all that helps."""
-    model, since_s = survey.models.get(name), survey.past(name).unwanted_at_s
-    return (
-        model is not None
-        and model.sick
-        and model.state is ModelState.UNLOADING
-        and (since_s is None or survey.now_s - since_s >= survey.policy.unloads.stuck_s)
-    )
+    model = survey.models.get(name)
+    if model is None or not model.sick or model.state is not ModelState.UNLOADING:
+        return False
+    since_s = survey.past(name).left_at_s
+    return since_s is None or survey.now_s - since_s >= survey.policy.unloads.stuck_s
 
 
 def _cools(survey: Survey, name: str) -> bool:
@@ -258,59 +286,68 @@ def _cools(survey: Survey, name: str) -> bool:
 
 
 def _take_slot(draft: Draft, name: str, reason: Reason, need: Need) -> None:
-    if draft.loading < draft.survey.policy.loads.concurrent:
-        draft.load(name, reason, need)
+    survey = draft.survey
+    shared = [
+        m
+        for m in survey.units.members(name)
+        if m in draft.coming or survey.state(m) is ModelState.LOADING
+    ]
+    if shared:
+        # Two loads at once of what they share could make two copies of it.
+        detail = f"{', '.join(shared)} under way"
+        draft.claim(name, Reason.WAITING_FOR_LOAD_SLOT, detail, need)
+    elif draft.loading >= survey.policy.loads.concurrent:
+        detail = f"{draft.loading} loads under way"
+        draft.claim(name, Reason.WAITING_FOR_LOAD_SLOT, detail, need)
     else:
-        draft.ledger.claim(need)
-        draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, f"{draft.loading} loads under way")
+        draft.load(name, reason, need)
 
 
 def _make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
     """Evicts the least worthy residents that make ``need`` fit, if ``name`` is worth them."""
-    survey, ledger = draft.survey, draft.ledger
+    survey = draft.survey
     if draft.loading >= survey.policy.loads.concurrent:
         # Nobody leaves for a load that could not start yet.
         draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, f"{draft.loading} loads under way")
         return
-    candidates = [n for n in survey.residents() if _may_yield(draft, n, name, reason)]
-    victims = _choose(draft, candidates, need)
-    if victims is None:
+    if draft.first is not None and reason is not Reason.PINNED:
+        draft.hold(name, Reason.OUTRANKED, draft.first)
+        return
+    leavers = list(draft.leavers(survey.units.members(name)))
+    missing = draft.ledger.shortfall(need)
+    victims = _choose((r for r in leavers if reason is Reason.PINNED or not r.young), missing)
+    with_young = victims or _choose(leavers, missing)
+    if with_young is None:
         draft.hold(name, *_why_no_room(draft, name, need))
-    elif not _pays(survey, name, reason, victims):
-        lost = ", ".join(f"{v.name} {v.worth:.3g}" for v in victims)
+    elif victims is None and _pays(survey, name, reason, with_young):
+        draft.first = name
+        young = ", ".join(v.name for v in with_young if v.young)
+        draft.hold(name, Reason.MINIMUM_RESIDENCY, young)
+    elif victims is None or not _pays(survey, name, reason, victims):
+        lost = ", ".join(f"{v.name} {v.worth:.3g}" for v in victims or with_young)
         draft.hold(name, Reason.SWAP_DOES_NOT_PAY, f"worth {survey.worth(name):.3g} over {lost}")
-    elif reason is not Reason.PINNED and len(victims) > draft.evictions_left():
+    elif reason is not Reason.PINNED and draft.are_too_many(victims):
         allowed = f"{survey.policy.churn.evictions} in {survey.policy.churn.window_s:g} s"
         draft.hold(name, Reason.CHURN_LIMIT, f"{len(victims)} more evictions; allowed: {allowed}")
     else:
         for victim in victims:
             draft.unload(victim, Reason.EVICTED, for_model=name)
             draft.victims.append(victim.name)
-        ledger.claim(need)
-        draft.hold(name, Reason.WAITING_FOR_UNLOAD, ", ".join(v.name for v in victims))
+        detail = ", ".join(v.name for v in victims)
+        draft.claim(name, Reason.WAITING_FOR_UNLOAD, detail, need)
 
 
-def _may_yield(draft: Draft, resident: str, name: str, reason: Reason) -> bool:
-    survey = draft.survey
-    if not draft.may_leave(resident) or resident in survey.units.members(name):
-        return False
-    return reason is Reason.PINNED or not survey.is_young(resident)
-
-
-def _choose(draft: Draft, candidates: Iterable[str], need: Need) -> list[Resident] | None:
-    """The cheapest set of residents whose leaving makes ``need`` fit; None when none does."""
-    missing = draft.ledger.shortfall(need)
+def _choose(leavers: Iterable[Resident], missing: Need) -> list[Resident] | None:
+    """The cheapest of ``leavers`` that free what is missing; None when all do not."""
     chosen: list[Resident] = []
-    for name in _by_density(draft, candidates):
-        if not missing:
-            break
-        resident = draft.survey.resident(name)
-        if any(resident.frees.get(device, 0) > 0 for device in missing):
+    still_missing = missing
+    for resident in leavers:
+        if any(resident.frees.get(device, 0) > 0 for device in still_missing):
             chosen.append(resident)
-            missing = _less(missing, resident.frees)
-    if missing:
-        return None
-    return _without_needless(chosen, draft.ledger.shortfall(need))
+            still_missing = _less(still_missing, resident.frees)
+            if not still_missing:
+                return _without_needless(chosen, missing)
+    return None
 
 
 def _without_needless(chosen: list[Resident], missing: Need) -> list[Resident]:
@@ -344,10 +381,8 @@ def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) ->
 def _why_no_room(draft: Draft, name: str, need: Need) -> tuple[Reason, str]:
     """Names the rule without which there would have been room."""
     survey = draft.survey
-    others = [n for n in survey.residents() if n not in survey.units.members(name)]
-    if _choose(draft, [n for n in others if draft.may_leave(n)], need) is not None:
-        return Reason.NO_ROOM, "what could leave is younger than its minimum residency"
-    pinned = sum(n in survey.pinned for n in others)
+    members = survey.units.members(name)
+    pinned = sum(survey.is_here(n) for n in survey.pinned if n not in members)
     if draft.ledger.is_overused(need):
         return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
     return Reason.NO_ROOM, f"memory is taken by pinned models ({pinned}) or by loads under way"
@@ -358,10 +393,6 @@ def _note_overuse(draft: Draft) -> None:
     for device, excess, limit in draft.ledger.overuse():
         detail = f"{format_bytes(excess)} used beyond the models; limit {format_bytes(limit)}"
         draft.hold(device, Reason.RESTART_ADVISED, detail)
-
-
-def _by_density(draft: Draft, names: Iterable[str]) -> Iterator[str]:
-    return iter(sorted(names, key=lambda name: (draft.survey.density(name), name)))
 
 
 def _unknown_sizes(survey: Survey, name: str) -> str:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from policies.quantities import (
     Bytes,
@@ -65,6 +67,8 @@ class Day(StrEnum):
 
 
 _WEEK = tuple(Day)
+# A clock beyond the year 9000, or none at all, has no local time.
+_CALENDAR_END_S = 221_845_392_000.0
 
 
 def _known_timezone(name: str) -> str:
@@ -97,6 +101,8 @@ class Window(_Section):
     """Time zone in which days and times are meant."""
 
     def open_at(self, now_s: float) -> bool:
+        if not 0 <= now_s < _CALENDAR_END_S:
+            return False
         local = datetime.fromtimestamp(now_s, ZoneInfo(self.timezone))
         minute = local.hour * 60 + local.minute
         today, yesterday = _WEEK[local.weekday()], _WEEK[local.weekday() - 1]
@@ -271,14 +277,19 @@ class Policy(_Section):
     models: Mapping[str, ModelPolicy] = Field(default_factory=dict)
     """Wishes by model name or pattern (``bert-*``): later patterns win, an exact name over all."""
 
-    _wishes: dict[str, ModelPolicy] = PrivateAttr(default_factory=dict)
-
     @model_validator(mode="after")
     def _calls_form_no_circle(self) -> "Policy":
         for name in self.models:
             if circle := _circle(name, self.models):
-                raise ValueError(f"models.{name}.calls goes in a circle: {' -> '.join(circle)}")
+                raise PydanticCustomError(
+                    "circle", "calls go in a circle", {"name": name, "way": " -> ".join(circle)}
+                )
         return self
+
+    @cached_property
+    def _wishes(self) -> dict[str, ModelPolicy]:
+        """What has been asked so far; no field, so that it makes no difference to equality."""
+        return {}
 
     def wishes(self, model: str) -> ModelPolicy:
         """What is wanted of ``model``: patterns in order, then its exact name."""

@@ -3,7 +3,6 @@
 Owns the reading of units. Refuses to know what an amount is for.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,20 +29,25 @@ _BYTES = {
 }
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_ENDLESS = 1e18
+_FRACTION = re.compile(r"\s*\d*\.\d+\s*")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 
 
 def _number_and_unit(value: Any) -> tuple[float, str]:
     if isinstance(value, bool):
         raise ValueError("a number with a unit is needed")
-    if isinstance(value, int | float):
-        if not math.isfinite(value):
-            raise ValueError("a finite number is needed")
-        return float(value), ""
     match = _NUMBER_WITH_UNIT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if match:
+        number, unit = float(match[1]), match[2]
+    elif isinstance(value, int | float):
+        # Clamped, for a whole number may be beyond the floats; every range ends long before.
+        number, unit = float(min(max(value, -_ENDLESS), _ENDLESS)), ""
+    else:
         raise ValueError("a number with a unit is needed")
-    return float(match[1]), match[2]
+    if not abs(number) < _ENDLESS:
+        raise ValueError("out of range")
+    return number, unit
 
 
 def parse_bytes(value: Any) -> int:
@@ -66,8 +70,9 @@ def parse_share(value: Any) -> int | float:
     """A share of a device: ``"80%"`` or ``0.8`` as a float, ``"20GiB"`` as whole bytes."""
     if isinstance(value, str) and value.strip().endswith("%"):
         share = parse_bytes(value.strip().removesuffix("%") + "KB") / 100_000
-    elif isinstance(value, float):
-        share = value
+    elif isinstance(value, float) or (isinstance(value, str) and _FRACTION.fullmatch(value)):
+        # Templates like to quote what they fill in: "0.8" is no amount of bytes.
+        share = float(value)
     else:
         return parse_bytes(value)
     if not 0 < share <= 1:

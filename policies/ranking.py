@@ -13,19 +13,20 @@ from policies.history import History, ModelHistory
 from policies.policy import Policy, RankingName
 from policies.snapshot import Model
 
+# More waiting requests than this say nothing more, and could leave the range of floats.
+_CROWD = 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One model (with the members only it needs) as a ranking sees it.
 
     size_bytes: what its absence would free, over all devices.
-    wanted: it is absent and requests call for it.
     """
 
     model: Model
     past: ModelHistory
     size_bytes: int
-    wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,16 @@ def expected_cold(policy: Policy, standing: Standing, history: History, now_s: f
     The chance of a request within the horizon, times the seconds of a load, times those
     who would see it: the first request waits the whole load, the ones that arrive during
     the load half of it on average. Requests that wait already are certain, and count for
-    what they have waited too, so that nobody is passed over for ever.
+    what they have waited too, so that nobody is passed over for ever. Requests that came
+    and do not wait are no more certain than those of a resident, or two models with the
+    same rate would take turns.
     """
     model = standing.model
     load_s = load_time_s(model)
     rate = max(rates(policy, standing.past, now_s))
-    chance = 1.0 if standing.wanted else -math.expm1(-rate * policy.horizon_s)
+    chance = 1.0 if model.waiting > 0 else -math.expm1(-rate * policy.horizon_s)
     seconds = chance * load_s * (1 + rate * load_s / 2)
-    seconds += model.waiting * (load_s + max(0.0, model.oldest_wait_s))
+    seconds += min(max(0, model.waiting), _CROWD) * (load_s + max(0.0, model.oldest_wait_s))
     return policy.weight(model.name) * seconds
 
 

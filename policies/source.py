@@ -5,6 +5,7 @@ line, the key, the value and what is allowed. Refuses to open files: text comes 
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,14 @@ from policies.policy import Policy
 PRESETS = ("balanced", "latency-first", "frugal")
 
 Path = tuple[str | int, ...]
+# Where something is written: a path with positions and numeric keys as text.
+Place = tuple[str, ...]
+
+_WELL = "well-formed YAML"
+# Aliases can make a few lines of YAML endless when they are printed whole.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,11 @@ def schema() -> dict[str, Any]:
     return Policy.model_json_schema(by_alias=True)
 
 
+def describe(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """What may stand where ``node`` of the schema ``root`` describes a value, in words."""
+    return _allowed(node, root, "")
+
+
 def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
@@ -92,7 +106,7 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _read(text: str, file: str) -> tuple[dict[str, Any], dict[Path, int]]:
+def _read(text: str, file: str) -> tuple[dict[str, Any], dict[Place, int]]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
@@ -106,22 +120,27 @@ def _read(text: str, file: str) -> tuple[dict[str, Any], dict[Path, int]]:
                 )
             )
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise PolicyError((Problem(file, None, "(file)", "nested too deeply", _WELL),)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, PolicyError):
+            raise
+        # A ValueError is a scalar of a form YAML knows, as 2024-13-45, with an impossible value.
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         what = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise PolicyError((Problem(file, line, "(file)", what, "well-formed YAML"),)) from None
+        raise PolicyError((Problem(file, line, "(file)", what, _WELL),)) from None
     if not isinstance(value, dict):
         found = f"{type(value).__name__} {_shown(value)}"
         raise PolicyError((Problem(file, 1, "(file)", found, "a mapping of keys to values"),))
     return {str(key): inner for key, inner in value.items()}, lines
 
 
-def _lines(root: yaml.Node) -> tuple[dict[Path, int], list[tuple[Path, int]]]:
+def _lines(root: yaml.Node) -> tuple[dict[Place, int], list[tuple[Place, int]]]:
     """The line of every key, and the keys that stand twice in one mapping."""
-    lines: dict[Path, int] = {}
-    twice: list[tuple[Path, int]] = []
-    open_nodes: list[tuple[Path, yaml.Node]] = [((), root)]
+    lines: dict[Place, int] = {}
+    twice: list[tuple[Place, int]] = []
+    open_nodes: list[tuple[Place, yaml.Node]] = [((), root)]
     expanded: set[int] = set()
     while open_nodes:
         path, node = open_nodes.pop()
@@ -133,21 +152,22 @@ def _lines(root: yaml.Node) -> tuple[dict[Path, int], list[tuple[Path, int]]]:
             inner = (*path, key)
             if inner in lines and isinstance(node, yaml.MappingNode):
                 twice.append((inner, line))
+                continue
             lines[inner] = line
             open_nodes.append((inner, child))
     return lines, twice
 
 
-def _children(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node, int]]:
+def _children(node: yaml.Node) -> Iterator[tuple[str, yaml.Node, int]]:
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
             yield str(key.value), child, key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for position, child in enumerate(node.value):
-            yield position, child, child.start_mark.line + 1
+            yield str(position), child, child.start_mark.line + 1
 
 
-def _problems(error: ValidationError, file: str, lines: Mapping[Path, int]) -> Iterator[Problem]:
+def _problems(error: ValidationError, file: str, lines: Mapping[Place, int]) -> Iterator[Problem]:
     root = schema()
     details = error.errors(include_url=False)
     paths = [tuple(part for part in detail["loc"] if _is_key(part, root)) for detail in details]
@@ -159,25 +179,34 @@ def _problems(error: ValidationError, file: str, lines: Mapping[Path, int]) -> I
         if path in told or (path and deeper):
             continue
         told.add(path)
+        if detail["type"] == "circle":
+            path = ("models", detail["ctx"]["name"], "calls")
+            circle = Problem(
+                file, _line_of(path, lines), _dotted(path), detail["ctx"]["way"], "calls that end"
+            )
+            yield circle
+            continue
         key = _dotted(path) or "(file)"
         node = _schema_at(root, path)
         if detail["type"] == "extra_forbidden":
             parent = _schema_at(root, path[:-1])
             value, allowed = "unknown key", _allowed_keys(str(path[-1]), parent)
+        elif detail["type"] == "string_type" and detail["loc"][-1] == "[key]":
+            value, allowed = f"the key {_shown(detail['input'])} is no text", "a key in quotes"
         elif detail["loc"] and detail["loc"][-1] == "[key]":
-            value, allowed = "unknown key", str(detail["ctx"]["expected"]).replace(" or ", ", ")
-        elif detail["type"] == "value_error" and not path:
-            value, allowed = str(detail["ctx"]["error"]), "calls that end"
+            expected = str(detail["ctx"]["expected"]).replace("'", "")
+            value, allowed = "unknown key", expected.replace(" or ", ", ")
         else:
             value, allowed = _shown(detail["input"]), _allowed(node, root, detail["msg"])
         yield Problem(file, _line_of(path, lines), key, value, allowed)
 
 
-def _line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
-    while path:
-        if path in lines:
-            return lines[path]
-        path = path[:-1]
+def _line_of(path: Path, lines: Mapping[Place, int]) -> int | None:
+    written = tuple(map(str, path))
+    while written:
+        if written in lines:
+            return lines[written]
+        written = written[:-1]
     return None
 
 
@@ -186,7 +215,7 @@ def _dotted(path: Path) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -264,9 +293,9 @@ def _limits(form: Mapping[str, Any]) -> str:
     above = form.get("exclusiveMinimum")
     words = []
     if low is not None:
-        words.append(f"from {low:g}")
+        words.append(f"from {low:.10g}")
     if above is not None:
-        words.append(f"above {above:g}")
+        words.append(f"above {above:.10g}")
     if high is not None:
-        words.append(f"up to {high:g}")
+        words.append(f"up to {high:.10g}")
     return " " + " ".join(words) if words else ""

@@ -4,7 +4,7 @@ Owns the questions (who is pinned, who is free to leave, what would a load take,
 it worth). Refuses to decide: that is `policies.planner`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from policies.demand import is_wanted
@@ -20,17 +20,18 @@ _HERE = (ModelState.READY, ModelState.LOADING)
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model that may be asked to leave, with the members only it needs.
+    """A model that is here, with the members only it needs.
 
     takes: those members, callers first, so that none is pulled from under another.
     frees: bytes by device that come free with all of them.
+    young: it has not been here for its minimum residency.
     """
 
     name: str
     takes: tuple[str, ...]
     frees: Need
     worth: float
-    density: float
+    young: bool
 
 
 @dataclass(slots=True)
@@ -39,17 +40,18 @@ class Survey:
     snapshot: Snapshot
     history: History
     units: Units
+    pinned_roots: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
     _worths: dict[str, float] = field(default_factory=dict)
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _leavers: tuple[Resident, ...] | None = None
 
     @classmethod
     def of(cls, policy: Policy, snapshot: Snapshot, history: History, units: Units) -> "Survey":
         survey = cls(policy, snapshot, history, units)
-        roots = [
-            name
-            for name in snapshot.models
-            if policy.wishes(name).pin and policy.wishes(name).pinned_at(snapshot.now_s)
-        ]
+        wishes, now_s = policy.wishes, snapshot.now_s
+        roots = frozenset(name for name in snapshot.models if wishes(name).pinned_at(now_s))
+        survey.pinned_roots = roots
         survey.pinned = frozenset(member for root in roots for member in units.members(root))
         return survey
 
@@ -70,14 +72,13 @@ class Survey:
 
     def is_wanted(self, name: str) -> bool:
         model = self.models[name]
-        absent = model.state not in _HERE
-        return absent and is_wanted(self.policy, model, self.past(name), self.now_s)
+        return not self.is_here(name) and is_wanted(self.policy, model, self.past(name), self.now_s)
 
     def worth(self, name: str) -> float:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""
         if name not in self._worths:
             model = self.models[name]
-            standing = Standing(model, self.past(name), self.size_bytes(name), self.is_wanted(name))
+            standing = Standing(model, self.past(name), self.size_bytes(name))
             ranking = RANKINGS[self.policy.ranking]
             worth = ranking.worth(self.policy, standing, self.history, self.now_s)
             # Odd input (an infinite weight times nothing) must not make the order undefined.
@@ -89,11 +90,27 @@ class Survey:
         return ranking.density(self.worth(name), self.size_bytes(name))
 
     def size_bytes(self, name: str) -> int:
-        known = (self.models[m] for m in self.units.members(name) if m in self.models)
-        return sum(sum(footprint(model).values()) for model in known)
+        if name not in self._sizes:
+            known = (self.models[m] for m in self.units.members(name) if m in self.models)
+            self._sizes[name] = sum(sum(footprint(model).values()) for model in known)
+        return self._sizes[name]
+
+    def is_here(self, name: str) -> bool:
+        return self.state(name) in _HERE
+
+    def comes_with_pinned(self, name: str) -> bool:
+        """A pinned model that needs it is away too, and will bring it."""
+        callers = self.units.callers(name)
+        return any(c in self.pinned_roots and not self.is_here(c) for c in callers)
 
     def has_caller_here(self, name: str) -> bool:
-        return any(self.state(caller) in _HERE for caller in self.units.callers(name))
+        return any(self.is_here(caller) for caller in self.units.callers(name))
+
+    def is_loading_by_itself(self, name: str) -> bool:
+        """LOADING, and not as a member of something that loads."""
+        return self.state(name) is ModelState.LOADING and not any(
+            self.state(caller) is ModelState.LOADING for caller in self.units.callers(name)
+        )
 
     def resident_s(self, name: str) -> float:
         since_s = self.past(name).resident_since_s
@@ -110,13 +127,16 @@ class Survey:
         times = [at for at in (past.last_use_s, past.resident_since_s) if at is not None]
         return max(0.0, self.now_s - max(times)) if times else 0.0
 
-    def need(self, name: str) -> Need | None:
+    def need(self, name: str, coming: Collection[str] = ()) -> Need | None:
         """Bytes by device a load of the unit would take at its peak; None when unknown.
 
-        Members already here cost nothing, unless the load would copy them a second time.
+        Members already here, or coming with another load, cost nothing, unless the load
+        would copy them a second time.
         """
         need: dict[str, int] = {}
         for member in self.units.members(name):
+            if member in coming:
+                continue
             model = self.models.get(member)
             if model is None or model.footprint is None:
                 return None
@@ -136,7 +156,7 @@ class Survey:
         return peak if model.stale and is_step else 0
 
     def missing_members(self, name: str) -> tuple[str, ...]:
-        return tuple(m for m in self.units.members(name) if self.state(m) not in _HERE)
+        return tuple(m for m in self.units.members(name) if not self.is_here(m))
 
     def may_leave(self, name: str) -> bool:
         """READY, not pinned, and nobody here needs it."""
@@ -146,16 +166,23 @@ class Survey:
             and not self.has_caller_here(name)
         )
 
-    def resident(self, name: str) -> Resident:
-        takes = self.takes(name)
+    def resident(self, name: str, takes: tuple[str, ...] = ()) -> Resident:
         frees: dict[str, int] = {}
         for member in (name, *takes):
             for device, amount in footprint(self.models[member]).items():
                 frees[device] = frees.get(device, 0) + amount
-        return Resident(name, takes, frees, self.worth(name), self.density(name))
+        return Resident(name, takes, frees, self.worth(name), self.is_young(name))
 
-    def residents(self) -> Iterator[str]:
-        return (n for n, m in self.models.items() if m.state is ModelState.READY)
+    def residents(self) -> list[str]:
+        return sorted(n for n, m in self.models.items() if m.state is ModelState.READY)
+
+    def leavers(self) -> tuple[Resident, ...]:
+        """All that may leave, the least worth for its bytes first."""
+        if self._leavers is None:
+            names = [name for name in self.residents() if self.may_leave(name)]
+            names.sort(key=self.density)
+            self._leavers = tuple(self.resident(name, self.takes(name)) for name in names)
+        return self._leavers
 
     def takes(self, root: str) -> tuple[str, ...]:
         """Members that leave with ``root``: READY, not pinned, needed by none outside the unit,
@@ -170,9 +197,7 @@ class Survey:
             and member not in self.pinned
             and not self._is_used_alone(member)
             and not any(
-                self.state(caller) in _HERE
-                for caller in self.units.callers(member)
-                if caller not in unit
+                self.is_here(caller) for caller in self.units.callers(member) if caller not in unit
             )
         )
 

@@ -27,9 +27,9 @@ from simulations.testbed.tritonserver import ServerError, TritonServer, free_por
 
 BUDGET_MIB = 800
 RATE_PER_S = 25.0
-SHIFT_EVERY_S = 15.0
-HOT_COUNT = 3
-HOT_SHARE = 0.97
+SHIFT_EVERY_S = 10.0
+HOT_COUNT = 2
+HOT_SHARE = 0.98
 DEADLINE_S = 30.0
 LOOK_EVERY_S = 0.25
 METRICS_INTERVAL_S = 0.2
@@ -44,6 +44,7 @@ horizon: 30s
 demand: {{fast: 10s, slow: 60s}}
 residency: {{minimum: 3s, cooldown: 1s, hysteresis: 0.25}}
 loads: {{concurrent: 2}}
+footprints: {{file_factor: 1.1}}
 models:
   fraud: {{pin: true}}
 """

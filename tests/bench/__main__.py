@@ -3,5 +3,5 @@
 from tests.bench import journal_size, plan_speed, sidecar_cost
 
 for bench in (plan_speed, journal_size, sidecar_cost):
-    print(f"\n{bench.__doc__.splitlines()[0]}\n")
+    print(f"\n{(bench.__doc__ or '').splitlines()[0]}\n")
     bench.main()

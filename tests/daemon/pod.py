@@ -113,7 +113,7 @@ class Pod:
         return {name for name, state in self.states().items() if state == "READY"}
 
     def infer(self, model: str) -> str:
-        """"" when it answers, else what went wrong."""
+        """ "" when it answers, else what went wrong."""
         tensor = InferInput("X", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.ones((1, 1), np.float32))
         with InferenceServerClient(self.triton.grpc_url) as client:

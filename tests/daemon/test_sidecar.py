@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
@@ -145,9 +146,9 @@ def test_model_that_always_fails_is_tried_ever_more_rarely(new_pod: NewPod) -> N
             if action.model == "broken"
         ]
         said = running.get("/v1/explain/broken")
-    gaps = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) >= 3
-    assert all(later > 1.5 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later > 1.5 * earlier for earlier, later in pairwise(gaps))
     assert said["reason"] == "backing_off"
     assert "told to fail" in said["summary"]
 

@@ -91,11 +91,11 @@ async def test_a_resident_model_is_served_warm(
 async def test_a_miss_is_reported_and_served_after_someone_loads_the_model(
     server: TritonServer, client: InferenceServerClient
 ) -> None:
-    misses: list[str] = []
+    misses: list[tuple[str, int]] = []
     loading: list[asyncio.Task[None]] = []
 
-    async def report_miss(model: str) -> None:
-        misses.append(model)
+    async def report_miss(model: str, new_requests: int) -> None:
+        misses.append((model, new_requests))
         loading.append(asyncio.create_task(client.load_model(model)))
 
     # The load takes 1.5 s, so a miss is reported twice: at once, and when a second is over.
@@ -103,7 +103,7 @@ async def test_a_miss_is_reported_and_served_after_someone_loads_the_model(
     [outcome] = await driver.run([Arrival(0.0, "large")])
     await asyncio.gather(*loading)
 
-    assert misses == ["large", "large"]
+    assert misses == [("large", 1), ("large", 0)]
     assert outcome.served
     assert outcome.cold
     assert 1.2 < outcome.latency_s < 3.0
@@ -137,7 +137,11 @@ async def test_waiting_requests_can_be_counted_and_cancelled_while_it_runs(
     server: TritonServer, client: InferenceServerClient
 ) -> None:
     misses: asyncio.Queue[str] = asyncio.Queue()
-    driver = Driver(server.grpc_url, misses.put, report_every_s=60)
+
+    async def report_miss(model: str, new_requests: int) -> None:
+        await misses.put(model)
+
+    driver = Driver(server.grpc_url, report_miss, report_every_s=60)
     running = asyncio.create_task(driver.run([Arrival(0.0, "large")] * 3))
     for _ in range(3):
         await misses.get()
@@ -156,7 +160,7 @@ async def test_a_report_that_nobody_hears_does_not_end_the_request(
 ) -> None:
     tried = asyncio.Event()
 
-    async def refused(model: str) -> None:
+    async def refused(model: str, new_requests: int) -> None:
         tried.set()
         raise ConnectionRefusedError("nobody there")
 
@@ -171,10 +175,10 @@ async def test_a_report_that_nobody_hears_does_not_end_the_request(
 
 
 async def test_a_server_that_is_away_is_a_failure_and_no_miss() -> None:
-    misses: list[str] = []
+    misses: list[tuple[str, int]] = []
 
-    async def report_miss(model: str) -> None:
-        misses.append(model)
+    async def report_miss(model: str, new_requests: int) -> None:
+        misses.append((model, new_requests))
 
     driver = Driver(f"127.0.0.1:{free_ports(1)[0]}", report_miss)
     [outcome] = await driver.run([Arrival(0.0, "small")])
@@ -183,5 +187,5 @@ async def test_a_server_that_is_away_is_a_failure_and_no_miss() -> None:
     assert misses == []
 
 
-async def _nobody_hears(model: str) -> None:
+async def _nobody_hears(model: str, new_requests: int) -> None:
     """The sidecar would hear of the miss; these tests have none."""

@@ -1,0 +1,281 @@
+"""An imagined Triton, small enough to be believed: what plans are tried on.
+
+Owns its models' true sizes and states, and a clock that moves only when told. It counts
+what is reserved by itself, so that `policies.memory` is judged by somebody else. Refuses
+to sleep, to draw lots and to forgive: a load that would make a second copy is an error.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from policies.actions import Action, Plan, Unload
+from policies.history import History
+from policies.planner import plan
+from policies.policy import Policy
+from policies.snapshot import (
+    Device,
+    ErrorClass,
+    Footprint,
+    FootprintSource,
+    LoadFailure,
+    Model,
+    ModelState,
+    Snapshot,
+)
+
+GIB = 2**30
+MONDAY_S = 1_764_547_200.0  # Monday, 2025-12-01, midnight UTC
+NEVER_S = float("inf")
+GPU = "GPU-0"
+
+UNLOADED, LOADING = ModelState.UNLOADED, ModelState.LOADING
+READY, UNLOADING = ModelState.READY, ModelState.UNLOADING
+
+
+@dataclass(slots=True)
+class Guest:
+    """One model of the imagined repository.
+
+    sizes: true bytes by device; known_size: whether the snapshot tells them.
+    fails: how many of its next loads fail. hangs: its next unload never ends.
+    waits: whether its requests are held for it (a front door), or lost while it is absent.
+    """
+
+    name: str
+    sizes: dict[str, int]
+    load_s: float = 2.0
+    unload_s: float = 1.0
+    steps: tuple[str, ...] = ()
+    known_size: bool = True
+    fails: int = 0
+    error_class: ErrorClass = ErrorClass.INITIALISATION
+    waits: bool = False
+    state: ModelState = UNLOADED
+    until_s: float = NEVER_S
+    copies: int = 1
+    stale: bool = False
+    sick: bool = False
+    hangs: bool = False
+    forgotten: bool = False
+    revision: str = "1"
+    failure: LoadFailure | None = None
+    arrivals: float = 0.0
+    waiting_since_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A load under way: its root, and all that it brings or copies."""
+
+    root: str
+    brings: tuple[str, ...]
+    copies: tuple[str, ...]
+    until_s: float
+
+
+@dataclass(slots=True)
+class World:
+    """Triton, its devices and its models.
+
+    devices: total bytes of each. foreign: bytes that other processes use there.
+    """
+
+    devices: dict[str, int]
+    guests: dict[str, Guest]
+    now_s: float = MONDAY_S
+    foreign: dict[str, int] = field(default_factory=dict)
+    measured: bool = True
+    visits: list[Visit] = field(default_factory=list)
+    history: History = field(default_factory=History)
+
+    # --- what is seen
+
+    def snapshot(self) -> Snapshot:
+        models = {name: self._seen(guest) for name, guest in self.guests.items()}
+        devices = {
+            name: Device(name, total, self.used(name) if self.measured else None)
+            for name, total in self.devices.items()
+        }
+        return Snapshot(self.now_s, devices=devices, models=models)
+
+    def _seen(self, guest: Guest) -> Model:
+        known = Footprint(dict(guest.sizes), FootprintSource.MEASURED)
+        waiting = guest.waiting_since_s
+        return Model(
+            guest.name,
+            state=guest.state,
+            footprint=known if guest.known_size else None,
+            load_s=guest.load_s,
+            arrivals=guest.arrivals,
+            waiting=len(waiting),
+            oldest_wait_s=self.now_s - min(waiting) if waiting else 0.0,
+            steps=guest.steps,
+            stale=guest.stale,
+            sick=guest.sick,
+            forgotten=guest.forgotten,
+            revision=guest.revision,
+            failure=guest.failure,
+        )
+
+    def used(self, device: str) -> int:
+        here = (g for g in self.guests.values() if g.state is not UNLOADED)
+        return self.foreign.get(device, 0) + sum(g.copies * g.sizes.get(device, 0) for g in here)
+
+    def reserved(self, policy: Policy, device: str) -> int:
+        """Resident, loading at its peak and unloading, counted from the truth."""
+        total = 0
+        for guest in self.guests.values():
+            size = guest.sizes.get(device, 0)
+            peak = round(size * policy.peak_factor(guest.name)) if guest.known_size else size
+            if guest.state is LOADING:
+                total += peak
+            elif guest.state is not UNLOADED:
+                total += size + (guest.copies - 1) * peak
+        return total
+
+    def residents(self) -> set[str]:
+        return {name for name, guest in self.guests.items() if guest.state is READY}
+
+    # --- what happens by itself
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; loads and unloads that are done by then end."""
+        self.now_s += seconds
+        for visit in [v for v in self.visits if v.until_s <= self.now_s]:
+            self.visits.remove(visit)
+            self._arrive(visit)
+        for guest in self.guests.values():
+            if guest.state is UNLOADING and guest.until_s <= self.now_s:
+                guest.state, guest.sick = UNLOADED, False
+
+    def _arrive(self, visit: Visit) -> None:
+        for name in visit.copies:
+            self.guests[name].copies, self.guests[name].stale = 1, False
+        failing = [name for name in visit.brings if self.guests[name].fails > 0]
+        lost = {*failing, *(visit.brings[-1:] if failing else ())}
+        for name in visit.brings:
+            guest = self.guests[name]
+            guest.state = UNLOADED if name in lost else READY
+            guest.sick = guest.forgotten = guest.stale = False
+            if name in lost:
+                guest.fails = max(0, guest.fails - 1)
+                guest.failure = LoadFailure(self.now_s, guest.error_class, "it broke")
+            else:
+                guest.waiting_since_s.clear()
+
+    def ask(self, name: str, requests: float = 1.0) -> None:
+        """Requests arrive; a model that is away keeps those of a front door waiting."""
+        guest = self.guests[name]
+        guest.arrivals += requests
+        if guest.waits and guest.state is not READY:
+            guest.waiting_since_s += [self.now_s] * int(requests)
+
+    def restart(self) -> None:
+        for guest in self.guests.values():
+            guest.forgotten = guest.forgotten or guest.state in (READY, LOADING)
+            guest.state, guest.copies, guest.until_s = UNLOADED, 1, NEVER_S
+            guest.sick = guest.stale = guest.hangs = False
+        self.visits.clear()
+
+    def sicken(self, name: str, *, hangs: bool = False) -> None:
+        """Its process dies; Triton goes on calling it READY."""
+        guest = self.guests[name]
+        guest.sick, guest.hangs = True, hangs
+        guest.failure = LoadFailure(self.now_s, ErrorClass.UNHEALTHY, "its process died")
+
+    # --- what is done to it
+
+    def load(self, name: str, first: Iterable[str] = ()) -> tuple[str, ...]:
+        """Begins a load as Triton does it: missing steps come along, stale ones twice."""
+        brings: list[str] = []
+        copies: list[str] = []
+        for root in (*first, name):
+            self._gather(root, brings, copies)
+        assert name in brings, f"{name} is here already: this would make a second copy"
+        took_s = sum(self.guests[member].load_s for member in (*brings, *copies))
+        for member in brings:
+            self.guests[member].state, self.guests[member].hangs = LOADING, False
+        for member in copies:
+            self.guests[member].copies = 2
+        self.visits.append(Visit(name, tuple(brings), tuple(copies), self.now_s + took_s))
+        return tuple(brings)
+
+    def _gather(self, name: str, brings: list[str], copies: list[str]) -> None:
+        guest = self.guests[name]
+        stuck = guest.state is UNLOADING and guest.until_s == NEVER_S
+        assert guest.state is UNLOADED or stuck, f"{name} is {guest.state}: not to be loaded"
+        for step in guest.steps:
+            inner = self.guests[step]
+            if inner.state is READY and inner.stale and step not in copies:
+                copies.append(step)
+            elif inner.state is not READY and step not in brings:
+                self._gather(step, brings, copies)
+        brings.append(name)
+
+    def unload(self, name: str) -> None:
+        """Begins an unload; every ensemble it is a step of goes down with it."""
+        guest = self.guests[name]
+        if guest.state is not READY:
+            return
+        guest.state = UNLOADING
+        guest.until_s = NEVER_S if guest.hangs else self.now_s + guest.unload_s
+        for other in self.guests.values():
+            if name in other.steps:
+                self.unload(other.name)
+
+    def act(self, action: Action) -> None:
+        if isinstance(action, Unload):
+            for name in (action.model, *action.takes):
+                self.unload(name)
+        else:
+            brought = self.load(action.model, action.first)
+            assert set(brought) == set(action.brings), f"{action} brought {brought}"
+
+    # --- the loop
+
+    def tick(
+        self,
+        policy: Policy,
+        seconds: float = 1.0,
+        *,
+        until: int | None = None,
+        before: Callable[[Plan], None] = lambda _: None,
+    ) -> Plan:
+        """Looks, decides, acts and lets time pass; only the first ``until`` actions are done."""
+        decided = plan(policy, self.snapshot(), self.history)
+        self.history = decided.history
+        for guest in self.guests.values():
+            guest.arrivals = 0.0
+        before(decided)
+        for action in decided.actions[:until]:
+            self.act(action)
+        self.wait(seconds)
+        return decided
+
+    def run(self, policy: Policy, seconds: float, demand: Mapping[str, float] | None = None) -> int:
+        """Ticks once a second under constant demand; the number of models unloaded."""
+        unloads = 0
+        for _ in range(round(seconds)):
+            for name, per_s in (demand or {}).items():
+                self.ask(name, per_s)
+            unloads += sum(1 for _ in self.tick(policy).unloads)
+        return unloads
+
+
+def gpu_world(*guests: Guest, total_bytes: int = 10 * GIB) -> World:
+    """One GPU, empty."""
+    return World({GPU: total_bytes}, {guest.name: guest for guest in guests})
+
+
+def guest(name: str, gib: float = 1.0, **traits: object) -> Guest:
+    """A model of so many GiB on the only GPU."""
+    return replace(Guest(name, {GPU: int(gib * GIB)}), **traits)  # type: ignore[arg-type]
+
+
+def policy_of(budget: object = 10 * GIB, **wishes: object) -> Policy:
+    """A policy by its YAML keys, with a peak factor of 1 unless it says otherwise."""
+    loads: dict[str, object] = {"peak_factor": 1}
+    said = wishes.pop("loads", None)
+    if isinstance(said, Mapping):
+        loads |= said
+    return Policy.model_validate({"budget": budget, "loads": loads, **wishes})
