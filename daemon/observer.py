@@ -6,7 +6,7 @@ on disk, reported demand and what our own hand is doing. Refuses to decide anyth
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from daemon import footprints
@@ -52,12 +52,14 @@ class Observer:
     clock: Clock
     measuring: Measuring
     timeout_s: float
-    host_bytes: int | None = None
+    host_limit: Callable[[], int | None] = lambda: None
     problems: dict[str, str] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
     _activity: Mapping[str, Activity] = field(default_factory=dict)
     _on_disk: Mapping[str, OnDisk] = field(default_factory=dict)
+    _gpus: list[str] = field(default_factory=list)
+    _host_bytes: int | None = None
     _surveyed_at_s: float = float("-inf")
     _were_ready: set[str] = field(default_factory=set)
     _loaded_mtime_s: dict[str, float] = field(default_factory=dict)
@@ -74,6 +76,9 @@ class Observer:
         if served is None:
             self.last = Snapshot(now_s, False, self.last.devices, self.last.models)
             return self.last
+        if not self.last.reachable:
+            # A limit of memory is found by Triton's process, which has only just come.
+            self._host_bytes = await asyncio.to_thread(self.host_limit)
         devices = self._devices(exposition)
         await self._examine(served, now_s)
         self._learn(devices, now_s)
@@ -81,11 +86,8 @@ class Observer:
             if one.state is ModelState.READY and actuator.state(name) is None:
                 self.demand.served(name)
         missed = self.demand.take(now_s)
-        gpus = sorted(name for name in devices if name != HOST)
         models = {
-            name: self._model(
-                policy, served[name], missed.get(name, _NOTHING_MISSED), gpus, actuator
-            )
+            name: self._model(policy, served[name], missed.get(name, _NOTHING_MISSED), actuator)
             for name in sorted(served)
         }
         self._remember(models)
@@ -166,24 +168,21 @@ class Observer:
     def _devices(self, exposition: Exposition | None) -> dict[str, Device]:
         gauges = exposition.devices if exposition else {}
         if not gauges:
-            return dict(self.last.devices) or {HOST: Device(HOST, self.host_bytes)}
-        seen = {name for name in gauges if name != HOST} or {HOST}
-        # A GPU that missed one reading is still there; its use is unknown, not gone.
-        seen |= {name for name in self.last.devices if name != HOST}
-        return {name: self._device(name, gauges.get(name)) for name in sorted(seen)}
+            return dict(self.last.devices) or {HOST: Device(HOST, self._host_bytes)}
+        # The page lists GPUs by number. One that missed a reading is still there.
+        self._gpus += [name for name in gauges if name != HOST and name not in self._gpus]
+        return {name: self._device(name, gauges.get(name)) for name in self._gpus or [HOST]}
 
     def _device(self, name: str, gauges: DeviceGauges | None) -> Device:
         known = self.last.devices.get(name)
         if gauges is None:
             return Device(name, known.total_bytes if known else None)
         total = gauges.total_bytes or (known.total_bytes if known else None)
-        if name == HOST and self.host_bytes is not None:
-            total = min(total or self.host_bytes, self.host_bytes)
+        if name == HOST and self._host_bytes is not None:
+            total = min(total or self._host_bytes, self._host_bytes)
         return Device(name, total, gauges.used_bytes, gauges.utilisation)
 
-    def _model(
-        self, policy: Policy, served: Served, missed: Missed, gpus: list[str], actuator: Actuator
-    ) -> Model:
+    def _model(self, policy: Policy, served: Served, missed: Missed, actuator: Actuator) -> Model:
         name = served.name
         activity = self._activity.get(name, _QUIET)
         on_disk, learned = self._on_disk.get(name), self.learned.get(name)
@@ -191,7 +190,7 @@ class Observer:
         return Model(
             name=name,
             state=actuator.state(name) or served.state,
-            footprint=footprints.best(policy, name, evidence, gpus),
+            footprint=footprints.best(policy, name, evidence, self._gpus),
             load_s=learned.load_s if learned else None,
             arrivals=activity.successes + activity.failures + missed.count,
             waiting=missed.waiting,

@@ -74,7 +74,7 @@ def _build(settings: Settings) -> tuple[Sidecar, Scraper]:
         clock=clock,
         measuring=Measuring(settings.metrics_interval_s),
         timeout_s=settings.triton_timeout_s,
-        host_bytes=settings.host_memory_bytes or hostmemory.limit_bytes(),
+        host_limit=lambda: settings.host_memory_bytes or hostmemory.limit_bytes(),
     )
     journal = JournalWriter(
         settings.state_directory / "journal",

@@ -110,13 +110,18 @@ def _with_use(
     cost = policy.weight(model.name) * load_time_s(model)
     return replace(
         past,
-        fast_rate=fast + arrivals / policy.demand.fast_s,
-        slow_rate=slow + arrivals / policy.demand.slow_s,
+        fast_rate=_rounded(fast + arrivals / policy.demand.fast_s),
+        slow_rate=_rounded(slow + arrivals / policy.demand.slow_s),
         rate_at_s=now_s,
         uses=uses,
         last_use_s=now_s,
-        credit=inflation + uses * cost / size,
+        credit=_rounded(inflation + uses * cost / size),
     )
+
+
+def _rounded(number: float) -> float:
+    """Six digits: more than anything here is known to, and half the journal's bytes."""
+    return float(f"{number:.6g}")
 
 
 def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) -> ModelHistory:

@@ -37,7 +37,7 @@ class Units:
         open_names = [member]
         while open_names:
             for caller in self._callers.get(open_names.pop(), ()):
-                if caller not in above and caller != member:
+                if caller not in above:
                     above[caller] = None
                     open_names.append(caller)
         below = set(self.members(member))

@@ -4,11 +4,9 @@ Run: python -m tests.bench.journal_size [ticks]
 
 The traffic is imagined directly, without a planner: in each second about 40 of 100
 models are used, a model leaves and another comes every 20 s, and most ticks say anew
-why something wanted did not happen. Rates and credits are full floats, durations whole
-microseconds (as Triton's counters are).
+why something wanted did not happen. What is remembered of it is the real history.
 """
 
-import math
 import resource
 import sys
 import tempfile
@@ -21,9 +19,11 @@ from typing import Any
 
 from daemon.journal import JournalWriter, open_journal
 from policies.actions import Action, Hold, Load, Reason, Unload
-from policies.history import History, ModelHistory
+from policies.demand import advance
+from policies.history import NOTHING, History
 from policies.journal import Recorder, Tick, read
 from policies.snapshot import Device, Footprint, FootprintSource, Model, ModelState, Snapshot
+from policies.source import effective, parse
 
 DAY_S = 86_400
 START_S = 1_764_028_800.0
@@ -33,11 +33,12 @@ SWAP_EVERY_TICKS = 20
 DEVICES = ("GPU-5a1cfa35-7e02-4a0c-9f6d-2f3f0b1f6c11", "GPU-9d2be8b4-02d4-4be5-8a61-61d5a3a1c7e0")
 KINDS = ("resnet50", "bert-base-uncased", "whisper-small", "dlrm", "t5-large", "yolo-v8", "e5")
 TEAMS = ("vision", "search", "ads", "speech", "ranking")
-POLICY: dict[str, Any] = {
-    "tick_s": 1.0,
-    "budget": {"fraction": 0.9, "headroom_bytes": 1 << 30},
-    "models": {f"pinned-{i}": {"pinned": True, "footprint": "4GiB"} for i in range(10)},
-}
+POLICY = parse("""
+preset: balanced
+models:
+  "ads/*": {weight: 2}
+  "search/*": {pin: true}
+""")
 
 
 @dataclass
@@ -74,10 +75,11 @@ class Traffic:
             now_s = START_S + index + self.random.random() * 0.003
             actions = self._swap(index)
             self._use()
-            next_history = self._remember(now_s)
+            snapshot = Snapshot(now_s, True, self._devices(), dict(self.models))
+            next_history = self._remember(snapshot)
             yield Tick(
-                policy=POLICY,
-                snapshot=Snapshot(now_s, True, self._devices(), dict(self.models)),
+                policy=effective(POLICY),
+                snapshot=snapshot,
                 history=self.history,
                 actions=actions,
                 holds=tuple(self._holds(now_s)),
@@ -134,33 +136,15 @@ class Traffic:
             "in_flight": int(self.random.expovariate(0.5)),
         }
 
-    def _remember(self, now_s: float) -> History:
-        models = dict(self.history.models)
-        for name, model in self.models.items():
-            if model.arrivals:
-                models[name] = self._used(models.get(name, ModelHistory()), model, now_s)
+    def _remember(self, snapshot: Snapshot) -> History:
+        """The real history of this traffic, with the evictions that were decided here."""
+        history = advance(POLICY, snapshot, self.history)
         leaving = frozenset({self.leaving} - {""})
-        inflation = self.history.inflation
-        evictions_s = self.history.evictions_s
-        if leaving != self.history.leaving:
-            evictions_s = (*evictions_s[-20:], now_s)
-            inflation = models.get(self.leaving, ModelHistory()).credit
-        return History(now_s, models, inflation, evictions_s, leaving)
-
-    def _used(self, before: ModelHistory, model: Model, now_s: float) -> ModelHistory:
-        gap_s = now_s - (before.rate_at_s or now_s)
-        fast = before.fast_rate * math.exp(-gap_s / 30) + model.arrivals / 30
-        assert model.load_s is not None
-        assert model.footprint is not None
-        return replace(
-            before,
-            fast_rate=fast,
-            slow_rate=before.slow_rate * math.exp(-gap_s / 600) + model.arrivals / 600,
-            rate_at_s=now_s,
-            uses=before.uses + model.arrivals,
-            last_use_s=now_s,
-            credit=self.history.inflation + fast * model.load_s / model.footprint.total_bytes,
-        )
+        if leaving == history.leaving:
+            return history
+        evictions_s = (*history.evictions_s, snapshot.now_s)
+        credit = history.models.get(self.leaving, NOTHING).credit
+        return replace(history, leaving=leaving, evictions_s=evictions_s, inflation=credit)
 
     def _devices(self) -> dict[str, Device]:
         return {
@@ -191,7 +175,7 @@ def _bytes_under(folder: Path, pattern: str) -> int:
     return sum(path.stat().st_size for path in folder.glob(pattern))
 
 
-def main(count: int) -> None:
+def main(count: int = 3600) -> None:
     print(f"{count} ticks, {MODELS} models, {USED_PER_TICK} used per tick")
     ticks = list(Traffic(Random(1)).ticks(count))
 

@@ -345,10 +345,10 @@ def test_an_eviction_decided_but_not_done_counts_once() -> None:
 
 
 def test_no_more_leave_than_needed() -> None:
-    world = gpu_world(here("s", 1), here("m", 2), here("l", 7), guest("new", 7, waits=True))
-    policy = policy_of(models={"l": {"weight": 0.1}})
+    world = gpu_world(here("a", 1), here("b", 2), here("c", 7), guest("new", 7, waits=True))
+    policy = policy_of()
     grown_old(world, policy)
-    assert unloads(asked(world, policy, "new", times=9)) == ["l"]
+    assert unloads(asked(world, policy, "new", times=9)) == ["c"]
 
 
 def test_room_that_is_waited_for_is_not_taken_by_a_lesser_candidate() -> None:
@@ -686,6 +686,19 @@ def test_a_model_that_keeps_dying_is_left_alone_for_a_while() -> None:
     assert reason_of(world.tick(policy), "a") is Reason.BACKING_OFF
 
 
+def test_a_stuck_victim_is_loaded_over_to_get_its_memory_back() -> None:
+    policy = policy_of(models={"p": {"pin": True}})
+    world = grown_old(gpu_world(here("a", 10), guest("q")), policy)
+    for _ in range(2):
+        world.wait(1)
+        world.sicken("a", hangs=True)
+        world.tick(policy, until=0)
+    world.guests["p"] = guest("p", 5)
+    assert world.tick(policy).actions == (Unload("a", Reason.EVICTED, for_model="p"),)
+    world.run(policy, 60)
+    assert world.residents() == {"p"}
+
+
 def test_callers_of_a_sick_member_leave_and_come_back_with_it() -> None:
     world = gpu_world(here("m"), here("e", 0, steps=("m",)))
     policy = policy_of(models={"e": {"pin": True}})
@@ -715,6 +728,30 @@ def test_a_pinned_ensemble_is_loaded_as_one_and_not_step_by_step() -> None:
     decided = world.tick(policy_of(models={"z": {"pin": True}}))
     assert loads(decided) == ["z"]
     assert decided.holds == ()
+
+
+def test_steps_of_a_pinned_ensemble_that_cannot_come_are_of_no_use_alone() -> None:
+    world = gpu_world(ensemble("z", "a", "b"), guest("a", 6), guest("b", 6))
+    decided = world.tick(policy_of(models={"z": {"pin": True}}))
+    assert decided.actions == ()
+    assert [(h.subject, h.reason) for h in decided.holds] == [("z", Reason.LARGER_THAN_BUDGET)]
+
+
+def test_an_ensemble_and_its_steps_take_one_load_slot() -> None:
+    world = gpu_world(ensemble("e", "s", "t"), guest("s"), guest("t"), guest("a"), guest("b"))
+    policy = policy_of(loads={"concurrent": 2})
+    asked(world, policy, "e")
+    decided = asked(world, policy, "a", "b")
+    assert loads(decided) == ["a"]
+    assert reason_of(decided, "b") is Reason.WAITING_FOR_LOAD_SLOT
+
+
+def test_a_member_that_is_pinned_itself_stays_when_its_ensemble_leaves() -> None:
+    world = gpu_world(ensemble("d", "s", "t", state=READY), here("s"), here("t"))
+    policy = policy_of(models={"d": {"idle_unload": "5m"}, "s": {"pin": True}})
+    world.tick(policy)
+    world.wait(HOUR_S)
+    assert world.tick(policy).actions == (Unload("d", Reason.IDLE, takes=("t",)),)
 
 
 def test_steps_that_are_asked_for_themselves_come_with_their_ensemble() -> None:
@@ -782,13 +819,13 @@ def test_a_member_of_a_resident_ensemble_is_nobodys_victim() -> None:
 
 def test_a_member_that_a_planned_load_needs_is_nobodys_victim() -> None:
     world = gpu_world(
-        here("s", 4), here("other", 4), ensemble("e", "s", "t"), guest("t", 1), guest("new", 4)
+        here("s", 4), here("z", 4), ensemble("e", "s", "t"), guest("t", 1), guest("new", 4)
     )
-    policy = policy_of(9 * GIB, models={"s": {"weight": 0.001}, "e": {"weight": 1000}})
+    policy = policy_of(9 * GIB, models={"e": {"weight": 1000}})
     grown_old(world, policy)
     decided = asked(world, policy, "e", "new", times=5)
     assert loads(decided) == ["e"]
-    assert unloads(decided) == ["other"]
+    assert unloads(decided) == ["z"]
 
 
 def test_a_victim_leaves_behind_what_its_successor_shares_with_it() -> None:
