@@ -36,6 +36,7 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
     _let_idle_go(draft)
     for name, reason in _candidates(draft.survey):
         _admit(draft, name, reason)
+    _note_lost_pins(draft)
     _note_overuse(draft)
     return draft.plan()
 
@@ -189,7 +190,7 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
     A caller is as urgent as the members it brings, and goes before them: a step loaded by
     hand would be loaded a second time with its ensemble.
     """
-    reasons = {name: why for name in survey.models if (why := _why_wanted(survey, name))}
+    reasons = {name: why for name in survey.absent() if (why := _why_wanted(survey, name))}
     found = []
     for name, reason in reasons.items():
         members = survey.units.members(name)
@@ -202,8 +203,6 @@ _RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 1}
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:
-    if survey.is_here(name):
-        return None
     if name in survey.pinned_roots:
         return Reason.PINNED
     if survey.is_wanted(name):
@@ -247,24 +246,20 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
 
 def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
     survey = draft.survey
-    model, past = survey.models[name], survey.past(name)
-    absent = [
-        m
-        for m in survey.units.members(name)
-        if m not in survey.models or not survey.models[m].in_repository
-    ]
-    waiting_out = [survey.past(m).retry_at_s or 0.0 for m in (*survey.missing_members(name), name)]
-    retry_at_s = max(waiting_out)
-    if absent:
-        draft.hold(name, Reason.NOT_IN_REPOSITORY, ", ".join(absent))
+    members, models = survey.units.members(name), survey.models
+    lost = [m for m in members if m not in models or not models[m].in_repository]
+    retry_at_s = max(survey.past(m).retry_at_s or 0.0 for m in members if not survey.is_here(m))
+    if lost:
+        draft.hold(name, Reason.NOT_IN_REPOSITORY, ", ".join(lost))
     elif name in draft.kept:
         draft.hold(name, draft.kept[name], "comes with what needs it")
-    elif any(draft.is_leaving(m) and not _is_stuck(survey, m) for m in survey.units.members(name)):
+    elif any(draft.is_leaving(m) and not _is_stuck(survey, m) for m in members):
         draft.hold(name, Reason.WAITING_FOR_UNLOAD, "its last unload is under way")
     elif retry_at_s > survey.now_s:
         draft.hold(name, Reason.BACKING_OFF, _failures(survey, name), retry_at_s)
-    elif reason is Reason.DEMANDED and not model.waiting and _cools(survey, name):
-        cool_at_s = (past.unwanted_at_s or 0.0) + survey.policy.residency.cooldown_s
+    elif reason is Reason.DEMANDED and not models[name].waiting and _cools(survey, name):
+        since_s = survey.past(name).unwanted_at_s or 0.0
+        cool_at_s = since_s + survey.policy.residency.cooldown_s
         draft.hold(name, Reason.COOLING_DOWN, "", cool_at_s)
     else:
         return False
@@ -313,10 +308,10 @@ def _make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
     if draft.first is not None and reason is not Reason.PINNED:
         draft.hold(name, Reason.OUTRANKED, draft.first)
         return
-    leavers = list(draft.leavers(survey.units.members(name)))
-    missing = draft.ledger.shortfall(need)
-    victims = _choose((r for r in leavers if reason is Reason.PINNED or not r.young), missing)
-    with_young = victims or _choose(leavers, missing)
+    members, missing = survey.units.members(name), draft.ledger.shortfall(need)
+    of_age = (r for r in draft.leavers(members) if reason is Reason.PINNED or not r.young)
+    victims = _choose(of_age, missing)
+    with_young = victims or _choose(draft.leavers(members), missing)
     if with_young is None:
         draft.hold(name, *_why_no_room(draft, name, need))
     elif victims is None and _pays(survey, name, reason, with_young):
@@ -386,6 +381,15 @@ def _why_no_room(draft: Draft, name: str, need: Need) -> tuple[Reason, str]:
     if draft.ledger.is_overused(need):
         return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
     return Reason.NO_ROOM, f"memory is taken by pinned models ({pinned}) or by loads under way"
+
+
+def _note_lost_pins(draft: Draft) -> None:
+    """A pin on a name that the repository does not have is most likely a slip of the pen."""
+    survey = draft.survey
+    for name, wishes in sorted(survey.policy.models.items()):
+        is_pattern = any(sign in name for sign in "*?[")
+        if name not in survey.models and not is_pattern and wishes.pinned_at(survey.now_s):
+            draft.hold(name, Reason.NOT_IN_REPOSITORY, "pinned by the policy")
 
 
 def _note_overuse(draft: Draft) -> None:

@@ -27,6 +27,7 @@ _BYTES = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
+_SMALLEST_SHARE_BYTES = 2**20
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _ENDLESS = 1e18
@@ -74,7 +75,11 @@ def parse_share(value: Any) -> int | float:
         # Templates like to quote what they fill in: "0.8" is no amount of bytes.
         share = float(value)
     else:
-        return parse_bytes(value)
+        amount = parse_bytes(value)
+        if amount < _SMALLEST_SHARE_BYTES:
+            # Whoever writes 1 or 80 means a share, and would get a budget of bytes.
+            raise ValueError("out of range")
+        return amount
     if not 0 < share <= 1:
         raise ValueError("out of range")
     return share
@@ -151,7 +156,7 @@ Share = Annotated[
         parse_share,
         0,
         2**50,
-        "a percentage above 0% up to 100%, or an amount of memory up to 1024TiB, as 20GiB",
+        "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as 20GiB",
         open_low=True,
     ),
 ]

@@ -70,9 +70,13 @@ class Survey:
         model = self.models.get(name)
         return model.state if model else ModelState.UNLOADED
 
+    def absent(self) -> list[str]:
+        """All that neither serve nor are on their way in."""
+        return [name for name, model in self.snapshot.models.items() if model.state not in _HERE]
+
     def is_wanted(self, name: str) -> bool:
-        model = self.models[name]
-        return not self.is_here(name) and is_wanted(self.policy, model, self.past(name), self.now_s)
+        """Whether requests call for ``name``, an absent model."""
+        return is_wanted(self.policy, self.snapshot.models[name], self.past(name), self.now_s)
 
     def worth(self, name: str) -> float:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""

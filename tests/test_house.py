@@ -67,7 +67,12 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: zipfil
 
 
 @pytest.mark.parametrize(
-    "data", ["policies/presets/*.yaml", "policies/policy.schema.json", "simulations/testbed/model_template.py"]
+    "data",
+    [
+        "policies/presets/*.yaml",
+        "policies/policy.schema.json",
+        "simulations/testbed/model_template.py",
+    ],
 )
 def test_the_wheel_brings_its_data(wheel: zipfile.ZipFile, data: str) -> None:
     assert any(fnmatch(name, data) for name in wheel.namelist())

@@ -77,6 +77,12 @@ def test_nothing_is_loaded_that_nobody_wants() -> None:
     assert gpu_world(guest("a")).tick(policy_of()).actions == ()
 
 
+def test_a_pin_on_a_model_that_is_not_there_is_said() -> None:
+    policy = policy_of(models={"resnet50": {"pin": True}, "bert-*": {"pin": True}})
+    decided = gpu_world(guest("resnet-50")).tick(policy)
+    assert decided.holds == (Hold("resnet50", Reason.NOT_IN_REPOSITORY, "pinned by the policy"),)
+
+
 def test_an_unreachable_triton_is_left_alone() -> None:
     snapshot = replace(gpu_world(guest("a", arrivals=1)).snapshot(), reachable=False)
     history = History()
@@ -688,11 +694,11 @@ def test_a_model_that_keeps_dying_is_left_alone_for_a_while() -> None:
 
 def test_a_stuck_victim_is_loaded_over_to_get_its_memory_back() -> None:
     policy = policy_of(models={"p": {"pin": True}})
-    world = grown_old(gpu_world(here("a", 10), guest("q")), policy)
-    for _ in range(2):
-        world.wait(1)
-        world.sicken("a", hangs=True)
-        world.tick(policy, until=0)
+    world = grown_old(gpu_world(here("a", 10)), policy)
+    has_died_before = replace(world.history.models["a"], failures=1)
+    world.history = replace(world.history, models={"a": has_died_before})
+    world.sicken("a", hangs=True)
+    assert reason_of(world.tick(policy), "a") is Reason.BACKING_OFF
     world.guests["p"] = guest("p", 5)
     assert world.tick(policy).actions == (Unload("a", Reason.EVICTED, for_model="p"),)
     world.run(policy, 60)

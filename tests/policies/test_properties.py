@@ -276,7 +276,7 @@ def check_answers(policy: Policy, seen: Snapshot, decided: Plan) -> None:
     for name, model in seen.models.items():
         if model.state not in (READY, LOADING) and is_called_for(policy, seen, decided, name):
             assert (name in brought) != (subjects.count(name) == 1), name
-    assert all(subject in seen.models or subject in seen.devices for subject in subjects)
+    assert {*subjects} <= {*seen.models, *seen.devices, *policy.models}
     assert len({(hold.subject, hold.reason) for hold in decided.holds}) == len(decided.holds)
 
 

@@ -10,7 +10,7 @@ from policies.quantities import format_bytes
 from policies.snapshot import ErrorClass
 from policies.source import PRESETS, PolicyError, Problem, effective, parse, preset, schema
 
-SHARE = "a percentage above 0% up to 100%, or an amount of memory up to 1024TiB, as 20GiB"
+SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as 20GiB"
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
     "budget, churn, demand, devices, footprints, headroom, horizon, loads, mode, models,"
@@ -273,8 +273,8 @@ def test_what_was_asked_of_a_policy_makes_it_no_other_policy() -> None:
         ("20GiB", 20 * GIB),
         ("20Gi", 20 * GIB),
         ("20 gb", 20 * 10**9),
-        ("'1024'", 1024),
-        ("1.5KiB", 1536),
+        ("'1048576'", 2**20),
+        ("1.5MiB", 1572864),
     ],
 )
 def test_a_budget_is_a_share_or_an_amount(written: str, budget: float) -> None:
