@@ -1,0 +1,46 @@
+"""The manifests agree with the code. No API server reads them here yet."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daemon.settings import Settings, table, variable
+
+PATCH = Path(__file__).parent.parent / "deploy" / "sidecar-patch.yaml"
+
+
+def sidecar() -> tuple[dict[str, Any], dict[str, Any]]:
+    pod = yaml.safe_load(PATCH.read_text())["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    return pod, container
+
+
+def test_every_variable_is_a_setting() -> None:
+    _, container = sidecar()
+    known = {name for _, name, _, _ in table()}
+    assert {each["name"] for each in container["env"]} <= known
+
+
+def test_port_and_state_are_where_the_sidecar_has_them() -> None:
+    _, container = sidecar()
+    settings = Settings()
+    assert container["ports"][0]["containerPort"] == settings.http_port
+    mounted = {each["mountPath"] for each in container["volumeMounts"]}
+    assert str(settings.state_directory) in mounted
+    env = {each["name"]: each.get("value", "") for each in container["env"]}
+    assert env[variable("model_repository")] in mounted
+    assert str(Path(env[variable("policy")]).parent) in mounted
+
+
+def test_every_volume_is_there_but_tritons_own() -> None:
+    pod, container = sidecar()
+    named = {each["name"] for each in container["volumeMounts"]}
+    assert named - {each["name"] for each in pod["volumes"]} == {"models"}
+
+
+def test_it_never_holds_triton_back() -> None:
+    _, container = sidecar()
+    assert container["restartPolicy"] == "Always"
+    assert "readinessProbe" not in container
+    assert "startupProbe" not in container
