@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daemon.clock import Clock
-from daemon.triton import DeadlineExceeded, LoadRefused, Served, Triton, TritonError, Unreachable
+from daemon.triton import (
+    DeadlineExceeded,
+    LoadRefused,
+    Served,
+    Triton,
+    TritonError,
+    Unreachable,
+    classify,
+)
 from policies.actions import Action, Load, Unload
 from policies.policy import Policy
 from policies.snapshot import ErrorClass, LoadFailure, ModelState
@@ -51,15 +59,16 @@ class Actuator:
     witness: Witness
     wake: Callable[[], None]
     _states: dict[str, ModelState] = field(default_factory=dict)
+    _overdue: set[str] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def state(self, name: str) -> ModelState | None:
         """What our own hand is doing with ``name``; None when nothing."""
         return self._states.get(name)
 
-    @property
-    def under_way(self) -> frozenset[str]:
-        return frozenset(self._states)
+    def is_overdue(self, name: str) -> bool:
+        """Whether a load of ours of ``name`` has outlived its deadline and goes on."""
+        return name in self._overdue
 
     def start(self, action: Action, policy: Policy) -> None:
         """Begins ``action``, unless any of its models is already being handled."""
@@ -90,6 +99,7 @@ class Actuator:
         finally:
             for name in names:
                 self._states.pop(name, None)
+                self._overdue.discard(name)
             self.wake()
 
     async def _load(self, action: Load, policy: Policy) -> None:
@@ -125,6 +135,7 @@ class Actuator:
             await self.triton.load(name, policy.loads.timeout_s)
         except DeadlineExceeded:
             log.warning("%s: still loading after %g s; waiting", name, policy.loads.timeout_s)
+            self._overdue.add(name)
             return await self._watch_overdue(name)
         except LoadRefused as refused:
             return LoadFailure(self.clock.now_s(), refused.error_class, refused.message)
@@ -146,7 +157,7 @@ class Actuator:
                 return None
             if served is None or served.state is ModelState.UNLOADED:
                 reason = served.reason if served else "gone from the repository"
-                return LoadFailure(self.clock.now_s(), ErrorClass.UNKNOWN, reason)
+                return LoadFailure(self.clock.now_s(), classify("", reason), reason)
 
     async def _unload(self, action: Unload, policy: Policy) -> None:
         for name in (action.model, *action.takes):

@@ -201,6 +201,7 @@ class Observer:
             executions=activity.executions,
             steps=on_disk.steps if on_disk else (),
             stale=self._is_stale(name, served.state),
+            overdue=actuator.is_overdue(name),
             sick=name in self._sick,
             forgotten=not served.known and name in self._were_ready,
             in_repository=served.in_repository,

@@ -9,18 +9,16 @@ the order in which models are listed changes nothing. It never promises more mem
 a device's budget (see `policies.memory`), and never unloads what is pinned.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-
-from policies.actions import Hold, Load, Plan, Reason, Unload
+from policies.actions import Hold, Plan, Reason
 from policies.demand import advance
-from policies.history import NOTHING, History
+from policies.draft import Draft
+from policies.history import History
 from policies.memory import Ledger, Need
 from policies.policy import Policy
 from policies.quantities import format_bytes
-from policies.ranking import RANKINGS
+from policies.room import make_room
 from policies.snapshot import ModelState, Snapshot
-from policies.survey import Resident, Survey
+from policies.survey import Survey
 from policies.units import Units
 
 
@@ -39,108 +37,6 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
     _note_lost_pins(draft)
     _note_overuse(draft)
     return draft.plan()
-
-
-@dataclass(slots=True)
-class Draft:
-    """A plan being drawn up. Unloads and claims are entered in the ledger as they are made.
-
-    gone: all that leaves by this plan. victims: those of them that make room for another.
-    coming: all that its loads bring. kept: members of what it loads, or makes room for.
-    loading: loads under way, each with its members counted once.
-    first: the worthiest model that waits only for residents to come of age. Lesser ones may
-        take free memory, but evict nobody: what they let in would be young again, and the
-        first would wait for ever.
-    """
-
-    survey: Survey
-    ledger: Ledger
-    unloads: list[Unload] = field(default_factory=list)
-    loads: list[Load] = field(default_factory=list)
-    holds: list[Hold] = field(default_factory=list)
-    gone: set[str] = field(default_factory=set)
-    victims: list[str] = field(default_factory=list)
-    coming: set[str] = field(default_factory=set)
-    kept: dict[str, Reason] = field(default_factory=dict)
-    loading: int = 0
-    first: str | None = None
-
-    def __post_init__(self) -> None:
-        self.loading = sum(self.survey.is_loading_by_itself(name) for name in self.survey.models)
-
-    def hold(self, name: str, reason: Reason, detail: str = "", at_s: float | None = None) -> None:
-        self.holds.append(Hold(name, reason, detail, at_s))
-
-    def unload(self, leaving: Resident, reason: Reason, for_model: str | None = None) -> None:
-        self.unloads.append(Unload(leaving.name, reason, leaving.takes, for_model))
-        self.gone.update((leaving.name, *leaving.takes))
-        self.ledger.release(leaving.frees)
-
-    def load(self, name: str, reason: Reason, need: Need) -> None:
-        survey = self.survey
-        brings = survey.missing_members(name)
-        first = tuple(m for m in survey.units.callees_first(name) if m in brings)
-        self.loads.append(Load(name, reason, first, brings))
-        self.ledger.promise(need)
-        self.coming.update(brings)
-        self.kept.update(dict.fromkeys(survey.units.members(name), reason))
-        self.loading += 1
-
-    def claim(self, name: str, reason: Reason, detail: str, need: Need) -> None:
-        """Sets aside what ``name`` waits for: the memory, and its members that are here."""
-        self.ledger.claim(need)
-        self.kept.update(dict.fromkeys(self.survey.units.members(name), reason))
-        self.hold(name, reason, detail)
-
-    def is_leaving(self, name: str) -> bool:
-        return name in self.gone or self.survey.state(name) is ModelState.UNLOADING
-
-    def leavers(self, staying: Collection[str] = ()) -> Iterator[Resident]:
-        """All that may still leave, without what must stay; the least worth first."""
-        gone, kept = self.gone, self.kept
-        for resident in self.survey.leavers():
-            if resident.name in gone or resident.name in kept or resident.name in staying:
-                continue
-            if resident.takes:
-                stay = {*gone, *kept, *staying}
-                takes = tuple(taken for taken in resident.takes if taken not in stay)
-                resident = self.survey.resident(resident.name, takes)
-            yield resident
-
-    def are_too_many(self, victims: list[Resident]) -> bool:
-        """Whether the churn limit forbids these. One decided before has been counted then."""
-        history = self.survey.history
-        names = (*self.victims, *(victim.name for victim in victims))
-        new = sum(name not in history.leaving for name in names)
-        return new > 0 and len(history.evictions_s) + new > self.survey.policy.churn.evictions
-
-    def plan(self) -> Plan:
-        return Plan((*self.unloads, *self.loads), tuple(self.holds), self._history())
-
-    def _history(self) -> History:
-        """What is remembered, with the evictions decided here.
-
-        An unload decided before and not visible yet (always so when only observing) is
-        decided again each tick; it counts once.
-        """
-        survey, history = self.survey, self.survey.history
-        models = dict(history.models)
-        fresh = [name for name in sorted(self.gone) if name not in history.leaving]
-        for name in fresh:
-            past = models.get(name, NOTHING)
-            models[name] = replace(past, unwanted_at_s=survey.now_s)
-        for unload in self.unloads:
-            if unload.reason is Reason.SICK:
-                models[unload.model] = replace(models[unload.model], restore=True)
-        counted = sum(name in fresh for name in self.victims)
-        credits = [survey.past(name).credit for name in self.victims]
-        return replace(
-            history,
-            models=models,
-            leaving=frozenset(self.gone),
-            evictions_s=history.evictions_s + (survey.now_s,) * counted,
-            inflation=max([history.inflation, *credits]),
-        )
 
 
 def _heal(draft: Draft) -> None:
@@ -241,7 +137,7 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
         # What merely used to be here takes free memory only, and nobody's place.
         draft.hold(name, Reason.NO_ROOM, _amounts(need))
     else:
-        _make_room(draft, name, reason, need)
+        make_room(draft, name, reason, need)
 
 
 def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
@@ -296,91 +192,6 @@ def _take_slot(draft: Draft, name: str, reason: Reason, need: Need) -> None:
         draft.claim(name, Reason.WAITING_FOR_LOAD_SLOT, detail, need)
     else:
         draft.load(name, reason, need)
-
-
-def _make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
-    """Evicts the least worthy residents that make ``need`` fit, if ``name`` is worth them."""
-    survey = draft.survey
-    if draft.loading >= survey.policy.loads.concurrent:
-        # Nobody leaves for a load that could not start yet.
-        draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, f"{draft.loading} loads under way")
-        return
-    if draft.first is not None and reason is not Reason.PINNED:
-        draft.hold(name, Reason.OUTRANKED, draft.first)
-        return
-    members, missing = survey.units.members(name), draft.ledger.shortfall(need)
-    of_age = (r for r in draft.leavers(members) if reason is Reason.PINNED or not r.young)
-    victims = _choose(of_age, missing)
-    with_young = victims or _choose(draft.leavers(members), missing)
-    if with_young is None:
-        draft.hold(name, *_why_no_room(draft, name, need))
-    elif victims is None and _pays(survey, name, reason, with_young):
-        draft.first = name
-        young = ", ".join(v.name for v in with_young if v.young)
-        draft.hold(name, Reason.MINIMUM_RESIDENCY, young)
-    elif victims is None or not _pays(survey, name, reason, victims):
-        lost = ", ".join(f"{v.name} {v.worth:.3g}" for v in victims or with_young)
-        draft.hold(name, Reason.SWAP_DOES_NOT_PAY, f"worth {survey.worth(name):.3g} over {lost}")
-    elif reason is not Reason.PINNED and draft.are_too_many(victims):
-        allowed = f"{survey.policy.churn.evictions} in {survey.policy.churn.window_s:g} s"
-        draft.hold(name, Reason.CHURN_LIMIT, f"{len(victims)} more evictions; allowed: {allowed}")
-    else:
-        for victim in victims:
-            draft.unload(victim, Reason.EVICTED, for_model=name)
-            draft.victims.append(victim.name)
-        detail = ", ".join(v.name for v in victims)
-        draft.claim(name, Reason.WAITING_FOR_UNLOAD, detail, need)
-
-
-def _choose(leavers: Iterable[Resident], missing: Need) -> list[Resident] | None:
-    """The cheapest of ``leavers`` that free what is missing; None when all do not."""
-    chosen: list[Resident] = []
-    still_missing = missing
-    for resident in leavers:
-        if any(resident.frees.get(device, 0) > 0 for device in still_missing):
-            chosen.append(resident)
-            still_missing = _less(still_missing, resident.frees)
-            if not still_missing:
-                return _without_needless(chosen, missing)
-    return None
-
-
-def _without_needless(chosen: list[Resident], missing: Need) -> list[Resident]:
-    """Gives back, the worthiest first, victims that the later and larger ones made needless."""
-    kept = list(chosen)
-    for victim in sorted(chosen, key=lambda v: (-v.worth, v.name)):
-        others = [v for v in kept if v is not victim]
-        if not _short_of(missing, others):
-            kept = others
-    return kept
-
-
-def _short_of(missing: Need, victims: Iterable[Resident]) -> Need:
-    for victim in victims:
-        missing = _less(missing, victim.frees)
-    return missing
-
-
-def _less(missing: Need, frees: Need) -> dict[str, int]:
-    return {d: short - frees.get(d, 0) for d, short in missing.items() if short > frees.get(d, 0)}
-
-
-def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) -> bool:
-    if reason is Reason.PINNED:
-        return True
-    ranking = RANKINGS[survey.policy.ranking]
-    worths = [victim.worth for victim in victims]
-    return ranking.pays(survey.worth(name), worths, survey.policy.residency.hysteresis)
-
-
-def _why_no_room(draft: Draft, name: str, need: Need) -> tuple[Reason, str]:
-    """Names the rule without which there would have been room."""
-    survey = draft.survey
-    members = survey.units.members(name)
-    pinned = sum(survey.is_here(n) for n in survey.pinned if n not in members)
-    if draft.ledger.is_overused(need):
-        return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
-    return Reason.NO_ROOM, f"memory is taken by pinned models ({pinned}) or by loads under way"
 
 
 def _note_lost_pins(draft: Draft) -> None:

@@ -96,6 +96,7 @@ class Model:
     steps: models an ensemble is made of; Triton loads them with it.
     stale: its files changed after its load began, so that any load call which
         touches it makes a second copy beside the first.
+    overdue: it has been loading for longer than the policy's timeout, and still is.
     sick: Triton says READY, yet it cannot serve; only unload + load heals.
     forgotten: Triton has no memory of it although it was loaded: Triton restarted.
     revision: changes whenever its files do; None when they cannot be seen.
@@ -115,6 +116,7 @@ class Model:
     executions: float = 0.0
     steps: tuple[str, ...] = ()
     stale: bool = False
+    overdue: bool = False
     sick: bool = False
     forgotten: bool = False
     in_repository: bool = True

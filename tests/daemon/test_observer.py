@@ -61,6 +61,9 @@ class Played:
     def state(self, name: str) -> ModelState | None:
         return self.ours.get(name)
 
+    def is_overdue(self, name: str) -> bool:
+        return False
+
     def serve(self, **states: ModelState | None) -> None:
         """Models by state; None for one that Triton has no memory of."""
         self.served = {

@@ -9,7 +9,15 @@ from policies.actions import Hold, Load, Plan, Reason, Unload
 from policies.history import History
 from policies.planner import plan
 from policies.policy import Policy
-from policies.snapshot import Device, ErrorClass, LoadFailure
+from policies.snapshot import (
+    Device,
+    ErrorClass,
+    Footprint,
+    FootprintSource,
+    LoadFailure,
+    Model,
+    Snapshot,
+)
 from tests.policies.world import (
     GIB,
     GPU,
@@ -81,6 +89,20 @@ def test_a_pin_on_a_model_that_is_not_there_is_said() -> None:
     policy = policy_of(models={"resnet50": {"pin": True}, "bert-*": {"pin": True}})
     decided = gpu_world(guest("resnet-50")).tick(policy)
     assert decided.holds == (Hold("resnet50", Reason.NOT_IN_REPOSITORY, "pinned by the policy"),)
+
+
+def test_a_load_that_outlives_its_deadline_keeps_its_memory_and_gives_back_its_slot() -> None:
+    late = Model("late", LOADING, Footprint({GPU: 4 * GIB}, FootprintSource.DECLARED), overdue=True)
+    fresh = replace(late, name="fresh", state=UNLOADED, overdue=False, arrivals=1)
+    devices = {GPU: Device(GPU, 10 * GIB)}
+    policy = policy_of(loads={"concurrent": 1})
+    seen = Snapshot(MONDAY_S, devices=devices, models={"late": late, "fresh": fresh})
+    assert loads(plan(policy, seen, History())) == ["fresh"]
+    in_time = replace(seen, models={"late": replace(late, overdue=False), "fresh": fresh})
+    held = plan(policy, in_time, History())
+    assert reason_of(held, "fresh") is Reason.WAITING_FOR_LOAD_SLOT
+    tight = plan(policy_of(7 * GIB), seen, History())
+    assert reason_of(tight, "fresh") is Reason.NO_ROOM
 
 
 def test_an_unreachable_triton_is_left_alone() -> None:

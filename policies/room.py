@@ -1,0 +1,97 @@
+"""Making room: who leaves for a model that does not fit, and whether it is worth them.
+
+Owns the choice of victims and the limits on it: hysteresis, minimum residency, churn.
+"""
+
+from collections.abc import Iterable
+
+from policies.actions import Reason
+from policies.draft import Draft
+from policies.memory import Need
+from policies.ranking import RANKINGS
+from policies.survey import Resident, Survey
+
+
+def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
+    """Evicts the least worthy residents that make ``need`` fit, if ``name`` is worth them."""
+    survey = draft.survey
+    if draft.loading >= survey.policy.loads.concurrent:
+        # Nobody leaves for a load that could not start yet.
+        draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, f"{draft.loading} loads under way")
+        return
+    if draft.first is not None and reason is not Reason.PINNED:
+        draft.hold(name, Reason.OUTRANKED, draft.first)
+        return
+    members, missing = survey.units.members(name), draft.ledger.shortfall(need)
+    of_age = (r for r in draft.leavers(members) if reason is Reason.PINNED or not r.young)
+    victims = _choose(of_age, missing)
+    with_young = victims or _choose(draft.leavers(members), missing)
+    if with_young is None:
+        draft.hold(name, *_why_no_room(draft, name, need))
+    elif victims is None and _pays(survey, name, reason, with_young):
+        draft.first = name
+        young = ", ".join(v.name for v in with_young if v.young)
+        draft.hold(name, Reason.MINIMUM_RESIDENCY, young)
+    elif victims is None or not _pays(survey, name, reason, victims):
+        lost = ", ".join(f"{v.name} {v.worth:.3g}" for v in victims or with_young)
+        draft.hold(name, Reason.SWAP_DOES_NOT_PAY, f"worth {survey.worth(name):.3g} over {lost}")
+    elif reason is not Reason.PINNED and draft.are_too_many(victims):
+        allowed = f"{survey.policy.churn.evictions} in {survey.policy.churn.window_s:g} s"
+        draft.hold(name, Reason.CHURN_LIMIT, f"{len(victims)} more evictions; allowed: {allowed}")
+    else:
+        for victim in victims:
+            draft.unload(victim, Reason.EVICTED, for_model=name)
+            draft.victims.append(victim.name)
+        detail = ", ".join(v.name for v in victims)
+        draft.claim(name, Reason.WAITING_FOR_UNLOAD, detail, need)
+
+
+def _choose(leavers: Iterable[Resident], missing: Need) -> list[Resident] | None:
+    """The cheapest of ``leavers`` that free what is missing; None when all do not."""
+    chosen: list[Resident] = []
+    still_missing = missing
+    for resident in leavers:
+        if any(resident.frees.get(device, 0) > 0 for device in still_missing):
+            chosen.append(resident)
+            still_missing = _less(still_missing, resident.frees)
+            if not still_missing:
+                return _without_needless(chosen, missing)
+    return None
+
+
+def _without_needless(chosen: list[Resident], missing: Need) -> list[Resident]:
+    """Gives back, the worthiest first, victims that the later and larger ones made needless."""
+    kept = list(chosen)
+    for victim in sorted(chosen, key=lambda v: (-v.worth, v.name)):
+        others = [v for v in kept if v is not victim]
+        if not _short_of(missing, others):
+            kept = others
+    return kept
+
+
+def _short_of(missing: Need, victims: Iterable[Resident]) -> Need:
+    for victim in victims:
+        missing = _less(missing, victim.frees)
+    return missing
+
+
+def _less(missing: Need, frees: Need) -> dict[str, int]:
+    return {d: short - frees.get(d, 0) for d, short in missing.items() if short > frees.get(d, 0)}
+
+
+def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) -> bool:
+    if reason is Reason.PINNED:
+        return True
+    ranking = RANKINGS[survey.policy.ranking]
+    worths = [victim.worth for victim in victims]
+    return ranking.pays(survey.worth(name), worths, survey.policy.residency.hysteresis)
+
+
+def _why_no_room(draft: Draft, name: str, need: Need) -> tuple[Reason, str]:
+    """Names the rule without which there would have been room."""
+    survey = draft.survey
+    members = survey.units.members(name)
+    pinned = sum(survey.is_here(n) for n in survey.pinned if n not in members)
+    if draft.ledger.is_overused(need):
+        return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
+    return Reason.NO_ROOM, f"memory is taken by pinned models ({pinned}) or by loads under way"
