@@ -7,7 +7,7 @@ on disk, reported demand and what our own hand is doing. Refuses to decide anyth
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from daemon import footprints
 from daemon.actuator import Actuator
@@ -35,6 +35,8 @@ log = logging.getLogger("remora.observer")
 SURVEY_EVERY_S = 5.0
 PROBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 5.0
+UNLOAD_GAIN = 0.3
+"""How much the latest unload says about the next one."""
 
 _QUIET = Activity()
 _NOTHING_MISSED = Missed()
@@ -60,6 +62,7 @@ class Observer:
     _on_disk: Mapping[str, OnDisk] = field(default_factory=dict)
     _gpus: list[str] = field(default_factory=list)
     _host_bytes: int | None = None
+    _unload_s: float | None = None
     _surveyed_at_s: float = float("-inf")
     _were_ready: set[str] = field(default_factory=set)
     _loaded_mtime_s: dict[str, float] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class Observer:
         )
         now_s = self.clock.now_s()
         if served is None:
-            self.last = Snapshot(now_s, False, self.last.devices, self.last.models)
+            self.last = replace(self.last, now_s=now_s, reachable=False)
             return self.last
         if not self.last.reachable:
             # A limit of memory is found by Triton's process, which has only just come.
@@ -91,7 +94,7 @@ class Observer:
             for name in sorted(served)
         }
         self._remember(models)
-        self.last = Snapshot(now_s, True, devices, models)
+        self.last = Snapshot(now_s, True, devices, models, self._unload_s)
         return self.last
 
     # What an actuator tells (its Witness).
@@ -112,6 +115,8 @@ class Observer:
 
     def unloaded(self, name: str, took_s: float) -> None:
         self._sick.discard(name)
+        known_s = took_s if self._unload_s is None else self._unload_s
+        self._unload_s = round(known_s + UNLOAD_GAIN * (took_s - known_s), 3)
 
     def ended(self, name: str, *, well: bool) -> None:
         self.measuring.ended(name, self.clock.now_s(), well=well)

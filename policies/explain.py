@@ -120,6 +120,7 @@ def _standing(survey: Survey, name: str) -> dict[str, float | str | bool | None]
     return {
         "ranking": survey.policy.ranking,
         "worth": survey.worth(name),
+        "absence_s": survey.absence_s(name),
         "leaves_as_number": residents.index(name) + 1 if name in residents else None,
         "residents": len(residents),
         "pinned": name in survey.pinned,

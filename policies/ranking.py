@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from policies.demand import load_time_s, rates
+from policies.demand import rates
 from policies.history import History, ModelHistory
 from policies.policy import Policy, RankingName
 from policies.snapshot import Model
@@ -22,11 +22,14 @@ class Standing:
     """One model (with the members only it needs) as a ranking sees it.
 
     size_bytes: what its absence would free, over all devices.
+    absence_s: seconds from the first request until it could serve, were it absent: another
+        has to leave, and it has to load.
     """
 
     model: Model
     past: ModelHistory
     size_bytes: int
+    absence_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,17 @@ class Ranking:
 def expected_cold(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
     """Weighted cold seconds that its absence would cost over the policy's horizon.
 
-    The chance of a request within the horizon, times the seconds of a load, times those
-    who would see it: the first request waits the whole load, the ones that arrive during
-    the load half of it on average. Requests that wait already are certain, and count for
-    what they have waited too, so that nobody is passed over for ever. Requests that came
-    and do not wait are no more certain than those of a resident, or two models with the
-    same rate would take turns.
+    The chance of a request within the horizon, times the seconds of an absence, times those
+    who would see it: the first request waits all of it, the ones that come meanwhile half of
+    it on average. Requests that wait already are certain, and count for what they have waited
+    too, so that nobody is passed over for ever. Requests that came and do not wait are no
+    more certain than those of a resident, or two models with the same rate would take turns.
     """
-    model = standing.model
-    load_s = load_time_s(model)
+    model, absence_s = standing.model, standing.absence_s
     rate = max(rates(policy, standing.past, now_s))
     chance = 1.0 if model.waiting > 0 else -math.expm1(-rate * policy.horizon_s)
-    seconds = chance * load_s * (1 + rate * load_s / 2)
-    seconds += min(max(0, model.waiting), _CROWD) * (load_s + max(0.0, model.oldest_wait_s))
+    seconds = chance * absence_s * (1 + rate * absence_s / 2)
+    seconds += min(max(0, model.waiting), _CROWD) * (absence_s + max(0.0, model.oldest_wait_s))
     return policy.weight(model.name) * seconds
 
 

@@ -131,9 +131,12 @@ class Snapshot:
     now_s: seconds since the Unix epoch, UTC; the only clock a plan has.
     reachable: Triton answered this time. When it did not, models and devices are
         the last known ones and nothing is decided.
+    unload_s: seconds from the call of an unload until memory is free, on average of
+        late; None before the first.
     """
 
     now_s: float
     reachable: bool = True
     devices: Mapping[str, Device] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
+    unload_s: float | None = None

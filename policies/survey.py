@@ -7,7 +7,7 @@ it worth). Refuses to decide: that is `policies.planner`.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from policies.demand import is_wanted
+from policies.demand import is_wanted, load_time_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
 from policies.policy import Policy
@@ -82,12 +82,18 @@ class Survey:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""
         if name not in self._worths:
             model = self.models[name]
-            standing = Standing(model, self.past(name), self.size_bytes(name))
+            standing = Standing(model, self.past(name), self.size_bytes(name), self.absence_s(name))
             ranking = RANKINGS[self.policy.ranking]
             worth = ranking.worth(self.policy, standing, self.history, self.now_s)
             # Odd input (an infinite weight times nothing) must not make the order undefined.
             self._worths[name] = worth if worth == worth else 0.0
         return self._worths[name]
+
+    def absence_s(self, name: str) -> float:
+        """Seconds that pass, were ``name`` absent, from a request until it could serve."""
+        unload_s = self.snapshot.unload_s
+        known = unload_s is not None and 0 <= unload_s < float("inf")
+        return load_time_s(self.models[name]) + (unload_s if known and unload_s else 0.0)
 
     def density(self, name: str) -> float:
         ranking = RANKINGS[self.policy.ranking]

@@ -85,7 +85,7 @@ def _memory(name: str, device: Mapping[str, Any], state: Mapping[str, Any]) -> P
     free = max(0, BAR_WIDTH - len(bar.plain))
     bar.append("░" * free, style="dim")
     title = f"{name}: {_mib(device['reserved'])} of {_mib(budget)} MiB reserved"
-    return Panel(bar, title=title, title_align="left")
+    return Panel(bar, title=title, title_align="left", expand=False)
 
 
 def _held(state: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -111,7 +111,7 @@ def _models(state: Mapping[str, Any], tallies: Mapping[str, Tally]) -> Table:
             _SIGNS[model["state"]],
             Text(name, style="bold" if model["state"] == "ready" else "dim"),
             _mib(model["footprint_bytes"]),
-            model["footprint_source"] or "",
+            (model["footprint_source"] or "").replace("_", " "),
             f"{model['load_s']:.1f}" if model["load_s"] else "",
             str(tally.served),
             str(tally.waiting or ""),
@@ -129,7 +129,9 @@ def _traffic(total: Tally) -> Text:
 
 def _reasons(state: Mapping[str, Any]) -> Text:
     recent = state["recent"][-RECENT:]
-    lines = [f"{state['now_s'] - at_s:5.1f} s ago  {what}" for at_s, what in reversed(recent)]
+    ages_s = [max(0.0, state["now_s"] - at_s) for at_s, _ in recent]
+    told = zip(ages_s, (what for _, what in recent), strict=True)
+    lines = [f"{age_s:5.1f} s ago  {what}" for age_s, what in reversed(list(told))]
     return Text("\n".join(lines), style="dim")
 
 

@@ -305,6 +305,18 @@ def test_each_ranking_chooses_its_own_victim(ranking: str, victim: str) -> None:
     assert unloads(asked(world, policy, "new", times=20)) == [victim]
 
 
+def test_a_slow_unload_makes_a_swap_dearer() -> None:
+    devices = {GPU: Device(GPU, 10 * GIB)}
+    size = Footprint({GPU: 6 * GIB}, FootprintSource.DECLARED)
+    busy = Model("busy", READY, size, load_s=1, arrivals=60)
+    late = Model("late", UNLOADED, size, load_s=1, waiting=1, oldest_wait_s=2)
+    policy = policy_of(residency={"minimum": 0})
+    seen = Snapshot(MONDAY_S, devices=devices, models={"busy": busy, "late": late})
+    assert unloads(plan(policy, seen, History())) == ["busy"]
+    slow = plan(policy, replace(seen, unload_s=5.0), History())
+    assert reason_of(slow, "late") is Reason.SWAP_DOES_NOT_PAY
+
+
 def test_a_young_model_is_not_evicted() -> None:
     world = gpu_world(here("a", 10), guest("b", 10, waits=True))
     policy = policy_of(residency={"minimum": "20s"})

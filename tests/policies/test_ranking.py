@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from policies.demand import load_time_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.policy import Policy, RankingName
 from policies.ranking import RANKINGS, Standing
@@ -20,7 +21,8 @@ def worth(
     history: History | None = None,
     policy: Policy = POLICY,
 ) -> float:
-    standing = Standing(model or Model("a", load_s=2.0), past, GIB)
+    chosen = model or Model("a", load_s=2.0)
+    standing = Standing(chosen, past, GIB, load_time_s(chosen))
     return RANKINGS[ranking].worth(policy, standing, history or History(), MONDAY_S)
 
 
