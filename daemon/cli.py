@@ -155,7 +155,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
     plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Keep the last view as an SVG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Keep the fullest view as an SVG.")] = None,
 ) -> None:
     """Show it at work: a real Triton with more models than memory, and shifting traffic."""
     from simulations.demo import DemoError, run_demo

@@ -2,6 +2,7 @@
 loads under way and the latest reasons. Knows the sidecar's state page, and nothing else."""
 
 import io
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,11 +27,11 @@ class Screen:
     """The live view, or a line every few seconds where there is no terminal."""
 
     def __init__(self, *, plain: bool, keep: Path | None = None) -> None:
-        """keep: where the last view is written as an SVG picture, if anywhere."""
+        """keep: where the fullest view is written as an SVG picture, if anywhere."""
         self._live = None if plain else Live(console=Console(), auto_refresh=False)
         self._told_at_s = 0.0
         self._keep = keep
-        self._last: Group | None = None
+        self._fullest: tuple[int, Group] | None = None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -40,18 +41,26 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
-        if self._keep and self._last:
-            console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
-            console.print(self._last)
-            console.save_svg(str(self._keep), title="remora demo")
+        if self._keep and self._fullest:
+            self._keep.write_text(_svg(self._fullest[1]), "utf-8")
 
     def show(self, state: Mapping[str, Any], tallies: Mapping[str, Tally], total: Tally) -> None:
-        self._last = picture(state, tallies, total)
+        view = picture(state, tallies, total)
+        fullness = len(_held(state)) + len(state["holds"])
+        if self._fullest is None or fullness >= self._fullest[0]:
+            self._fullest = (fullness, view)
         if self._live:
-            self._live.update(self._last, refresh=True)
+            self._live.update(view, refresh=True)
         elif time.monotonic() - self._told_at_s > 5:
             self._told_at_s = time.monotonic()
             print(line(state, total), flush=True)
+
+
+def _svg(view: Group) -> str:
+    console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
+    console.print(view)
+    # A picture should show the same wherever it is looked at, and fetch no font from anywhere.
+    return re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="remora demo"), flags=re.S)
 
 
 def line(state: Mapping[str, Any], total: Tally) -> str:
