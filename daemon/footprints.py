@@ -42,7 +42,7 @@ def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> 
     if reported := _reported(evidence.reported, gpus):
         return Footprint(reported, FootprintSource.REPORTED)
     if measured := _measured(evidence.learned, devices, gpus):
-        return Footprint(measured, FootprintSource.MEASURED)
+        return Footprint(_plausible(measured, on_disk), FootprintSource.MEASURED)
     if on_disk and on_disk.hint_bytes:
         return Footprint(_each(devices, on_disk.hint_bytes), FootprintSource.HINTED)
     if on_disk and on_disk.file_bytes > 0:
@@ -66,6 +66,15 @@ def places(on_disk: OnDisk | None, gpus: Sequence[str]) -> tuple[str, ...]:
 
 def _each(devices: Sequence[str], amount_bytes: int) -> dict[str, int]:
     return dict.fromkeys(devices, amount_bytes)
+
+
+def _plausible(measured: Mapping[str, int], on_disk: OnDisk | None) -> dict[str, int]:
+    """On the host other processes come and go too: a measurement below the model's own files
+    or hint is most likely theirs."""
+    if on_disk is None or HOST not in measured:
+        return dict(measured)
+    least = max(on_disk.file_bytes, on_disk.hint_bytes or 0)
+    return {**measured, HOST: max(measured[HOST], least)}
 
 
 def _measured(

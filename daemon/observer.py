@@ -174,9 +174,10 @@ class Observer:
         gauges = exposition.devices if exposition else {}
         if not gauges:
             return dict(self.last.devices) or {HOST: Device(HOST, self._host_bytes)}
-        # The page lists GPUs by number. One that missed a reading is still there.
+        # The page lists GPUs by number. One that missed a reading is still there. The host is
+        # a device beside them: models of CPU instances live in its memory.
         self._gpus += [name for name in gauges if name != HOST and name not in self._gpus]
-        return {name: self._device(name, gauges.get(name)) for name in self._gpus or [HOST]}
+        return {name: self._device(name, gauges.get(name)) for name in (*self._gpus, HOST)}
 
     def _device(self, name: str, gauges: DeviceGauges | None) -> Device:
         known = self.last.devices.get(name)

@@ -152,7 +152,7 @@ def in_words(explanation: Explanation) -> str:
 
 def _worded(number: float | str | bool | None, *, is_size: bool) -> str:
     if number is None:
-        return "unknown"
+        return "none"
     if isinstance(number, bool | str):
         return str(number).lower() if isinstance(number, bool) else number
     return format_bytes(number) if is_size else f"{number:.4g}"

@@ -1,8 +1,8 @@
-"""What the sidecar itself costs: memory and CPU at a hundred models and a tick a second,
-beside the same interpreter that only imports what a sidecar cannot do without.
+"""What the sidecar itself costs at a hundred models and a tick a second.
 
-``python -m tests.bench.sidecar_cost``; needs about two gigabytes of memory for Triton's
-own model processes.
+Its memory and CPU stand beside those of the same interpreter that only imports what a
+sidecar cannot do without. ``python -m tests.bench.sidecar_cost``; Triton's own model
+processes need about two gigabytes.
 """
 
 import os

@@ -56,6 +56,11 @@ class Pod:
         return (self.directory / "triton.log").read_text()
 
     def start_sidecar(self) -> None:
+        """Starts it and waits until it has seen Triton."""
+        self.launch_sidecar()
+        eventually(lambda: self.get("/readyz") == "ok\n", 15)
+
+    def launch_sidecar(self) -> None:
         environment = os.environ | {
             "REMORA_TRITON_GRPC": self.triton.grpc_url,
             "REMORA_TRITON_METRICS": f"http://127.0.0.1:{self.metrics_port}/metrics",
@@ -68,7 +73,6 @@ class Pod:
         with (self.directory / "remora.log").open("ab") as log:
             command = [sys.executable, "-m", "daemon.cli", "run"]
             self.sidecar = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        eventually(lambda: self.get("/readyz") == "ok\n", 15)
 
     def stop_sidecar(self, number: int = signal.SIGTERM) -> int:
         assert self.sidecar is not None
@@ -157,6 +161,8 @@ def pod(
             if running.sidecar and running.sidecar.poll() is None:
                 running.sidecar.kill()
                 running.sidecar.wait()
+            # Asked politely, a Triton with a stuck unload would take half a minute to go.
+            triton.kill()
 
 
 def eventually(holds: Callable[[], bool], within_s: float) -> None:

@@ -160,6 +160,16 @@ def measured(**by_device: int) -> Evidence:
     return Evidence(OnDisk("m"), Learned(learned_at_s=1.0, footprints=(by_device,)))
 
 
+@pytest.mark.parametrize(("grown", "counted"), [(5, 9), (20, 20)])
+def test_on_the_host_nothing_is_smaller_than_its_files_or_its_hint(
+    grown: int, counted: int
+) -> None:
+    on_disk = OnDisk("a", file_bytes=8 * MIB, hint_bytes=9 * MIB, gpus=None)
+    learned = Learned(1.0, ({HOST: grown * MIB},))
+    found = best(ASSUMING, "a", Evidence(on_disk, learned), ())
+    assert found == Footprint({HOST: counted * MIB}, FootprintSource.MEASURED)
+
+
 def test_what_was_measured_counts_where_it_was_measured() -> None:
     evidence = Evidence(OnDisk("m"), Learned(1.0, ({"GPU-b": 7 * MIB},)))
     assert footprint(evidence, GPUS).by_device == {"GPU-b": 7 * MIB}

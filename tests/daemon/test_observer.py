@@ -95,13 +95,13 @@ async def look(observer: Observer, played: Played):  # type: ignore[no-untyped-d
     return await observer.observe(POLICY, played)  # type: ignore[arg-type]
 
 
-async def test_gpus_stand_for_the_host_where_there_are_any(
+async def test_models_live_on_gpus_where_there_are_any_and_the_host_stands_beside(
     observer: Observer, played: Played
 ) -> None:
     played.text = page("GPU-b", "GPU-a") + "\nnv_cpu_memory_total_bytes 99"
     played.serve(a=READY)
     seen = await look(observer, played)
-    assert set(seen.devices) == {"GPU-a", "GPU-b"}
+    assert list(seen.devices) == ["GPU-b", "GPU-a", HOST], "in the order of their numbers"
     assert seen.devices["GPU-a"].used_bytes == 2**30
     # Nothing is known of its instances: one on every visible GPU, as Triton itself has it.
     assert seen.models["a"].footprint.by_device == {"GPU-b": 2**30, "GPU-a": 2**30}
