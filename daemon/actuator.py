@@ -62,9 +62,9 @@ class Actuator:
     _overdue: set[str] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def state(self, name: str) -> ModelState | None:
-        """What our own hand is doing with ``name``; None when nothing."""
-        return self._states.get(name)
+    def states(self) -> dict[str, ModelState]:
+        """What our own hand is doing, by model."""
+        return dict(self._states)
 
     def is_overdue(self, name: str) -> bool:
         """Whether a load of ours of ``name`` has outlived its deadline and goes on."""

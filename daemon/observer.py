@@ -71,7 +71,13 @@ class Observer:
     _probed_at_s: dict[str, float] = field(default_factory=dict)
 
     async def observe(self, policy: Policy, actuator: Actuator) -> Snapshot:
-        """One snapshot. Triton's silence gives the last known one, marked unreachable."""
+        """One snapshot. Triton's silence gives the last known one, marked unreachable.
+
+        What our own hand was doing when the asking began overlays the answers: a load that
+        ends while they come is LOADING once more, for they may not know of it yet, and its
+        memory must not be promised to another.
+        """
+        ours = actuator.states()
         served, exposition, _ = await asyncio.gather(
             self._ask_triton(), self._scrape(), self._survey_repository()
         )
@@ -86,11 +92,13 @@ class Observer:
         await self._examine(served, now_s)
         self._learn(devices, now_s)
         for name, one in served.items():
-            if one.state is ModelState.READY and actuator.state(name) is None:
+            if one.state is ModelState.READY and name not in ours:
                 self.demand.served(name)
         missed = self.demand.take(now_s)
         models = {
-            name: self._model(policy, served[name], missed.get(name, _NOTHING_MISSED), actuator)
+            name: self._model(
+                policy, served[name], missed.get(name, _NOTHING_MISSED), ours, actuator
+            )
             for name in sorted(served)
         }
         self._remember(models)
@@ -188,14 +196,21 @@ class Observer:
             total = min(total or self._host_bytes, self._host_bytes)
         return Device(name, total, gauges.used_bytes, gauges.utilisation)
 
-    def _model(self, policy: Policy, served: Served, missed: Missed, actuator: Actuator) -> Model:
+    def _model(
+        self,
+        policy: Policy,
+        served: Served,
+        missed: Missed,
+        ours: Mapping[str, ModelState],
+        actuator: Actuator,
+    ) -> Model:
         name = served.name
         activity = self._activity.get(name, _QUIET)
         on_disk, learned = self._on_disk.get(name), self.learned.get(name)
         evidence = Evidence(on_disk, learned, served.memory_usage)
         return Model(
             name=name,
-            state=actuator.state(name) or served.state,
+            state=ours.get(name, served.state),
             footprint=footprints.best(policy, name, evidence, self._gpus),
             load_s=learned.load_s if learned else None,
             arrivals=activity.successes + activity.failures + missed.count,

@@ -42,11 +42,14 @@ class Played:
     text: str | None = ""
     dead: frozenset[str] = frozenset()
     ours: dict[str, ModelState] = field(default_factory=dict)
+    ends_meanwhile: bool = False
     probes: list[str] = field(default_factory=list)
 
     async def observe(self, timeout_s: float) -> dict[str, Served]:
         if self.served is None:
             raise Unreachable("nobody there")
+        if self.ends_meanwhile:
+            self.ours.clear()
         return self.served
 
     async def scrape(self) -> Exposition:
@@ -58,8 +61,8 @@ class Played:
         self.probes.append(name)
         return name in self.dead
 
-    def state(self, name: str) -> ModelState | None:
-        return self.ours.get(name)
+    def states(self) -> dict[str, ModelState]:
+        return dict(self.ours)
 
     def is_overdue(self, name: str) -> bool:
         return False
@@ -182,6 +185,17 @@ async def test_our_own_hand_overlays_what_the_index_says(
     seen = await look(observer, played)
     assert seen.models["a"].state is ModelState.UNLOADING
     assert seen.models["b"].state is ModelState.LOADING
+
+
+async def test_a_load_that_ends_while_triton_answers_is_not_taken_for_absent(
+    observer: Observer, played: Played
+) -> None:
+    played.serve(a=None)
+    played.ours = {"a": ModelState.LOADING}
+    played.ends_meanwhile = True
+    assert (await look(observer, played)).models["a"].state is ModelState.LOADING
+    played.serve(a=READY)
+    assert (await look(observer, played)).models["a"].state is READY
 
 
 async def test_reported_demand_reaches_the_next_snapshot_once(
