@@ -79,8 +79,8 @@ class _Api:
         if refusal := self._refusal(request):
             return refusal
         try:
-            reports = _reports(await request.json(loads=json.loads))
-        except (ValueError, UnicodeDecodeError) as error:
+            reports = _reports(await request.json())
+        except (ValueError, RecursionError) as error:
             return _problem(400, str(error))
         models = self._sidecar.telemetry.latest.snapshot.models
         unknown = sorted({model for model, *_ in reports if model not in models})

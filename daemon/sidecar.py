@@ -54,6 +54,7 @@ class Sidecar:
     ticks: int = 0
     recent: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=RECENT))
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: tuple[Action, ...] = ()
     _stopping: bool = False
     _saved_at_s: float = 0.0
     _written_policy: tuple[Policy, dict[str, object]] | None = None
@@ -134,19 +135,23 @@ class Sidecar:
         )
 
     def _act(self, policy: Policy, decision: Plan) -> None:
-        """Carries the plan out; in observe mode only tells it."""
+        """Carries the plan out; in observe mode only tells it.
+
+        What nobody carries out is decided again each tick; it is told and counted once.
+        """
         would = "" if policy.mode is Mode.ACT else "would "
         for action in decision.actions:
-            told = would + _told(action)
-            if not self.recent or self.recent[-1][1] != told:
+            if action not in self._told:
+                told = would + _told(action)
                 log.info("%s", told)
                 self.recent.append((self.clock.now_s(), told))
+                self.telemetry.decided(action)
             if policy.mode is Mode.ACT:
                 self.actuator.start(action, policy)
+        self._told = decision.actions
 
     async def _publish(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
         self.telemetry.latest = Latest(policy, snapshot, decision)
-        self.telemetry.decided(decision)
         if snapshot.now_s - self._saved_at_s >= SAVE_EVERY_S:
             self._saved_at_s = snapshot.now_s
             await asyncio.to_thread(self.learned.save)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from policies.actions import Plan
+from policies.actions import Action, Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
 from policies.snapshot import Device, ModelState, Snapshot
@@ -102,9 +102,8 @@ class Telemetry:
         _, text = _TEXTS[name]
         return Histogram(name, text, buckets=buckets, registry=self.registry)
 
-    def decided(self, plan: Plan) -> None:
-        for action in plan.actions:
-            self.actions.labels(type(action).__name__.lower(), action.reason.value).inc()
+    def decided(self, action: Action) -> None:
+        self.actions.labels(type(action).__name__.lower(), action.reason.value).inc()
 
 
 class _Gauges(Collector):

@@ -91,7 +91,7 @@ class Pod:
     def post(self, body: Any, **headers: str) -> int:
         """Reports demand; the HTTP status."""
         given = {"Content-Type": "application/json"} | headers
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = Request(f"http://127.0.0.1:{self.port}/v1/demand", data, given)
         try:
             with urlopen(request, timeout=5) as answer:

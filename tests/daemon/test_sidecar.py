@@ -213,7 +213,10 @@ def test_observe_mode_decides_and_touches_nothing(new_pod: NewPod) -> None:
         eventually(lambda: "would load a" in running.log, 5)
         time.sleep(1)
         assert running.times_loaded("a") == 0
-        assert any(tick.actions for tick in running.ticks())
+        assert sum(bool(tick.actions) for tick in running.ticks()) > 3
+        counted = 'remora_actions_total{action="load",reason="demanded"} 1.0'
+        assert counted in running.get("/metrics").splitlines()
+        assert running.log.count("would load a") == 1
 
 
 def test_policy_is_reloaded_and_a_wrong_one_is_refused(two_of_three: Pod) -> None:
@@ -295,6 +298,8 @@ def test_port_answers_what_its_description_says(two_of_three: Pod) -> None:
     assert running.post({"model": "a", "count": -1}) == 400
     assert running.post({"model": "a", "colour": 1}) == 400
     assert running.post([]) == 400
+    assert running.post(b"[" * 60_000) == 400
+    assert running.post(b" " * 70_000) == 413
     assert running.post({"model": "a"}, **{"Content-Type": "text/plain"}) == 415
     assert running.get("/v1/explain/nobody") is None
     names = set(re.findall(r"^(remora_\w+)", running.get("/metrics"), re.MULTILINE))
