@@ -17,7 +17,7 @@ from daemon.footprints import Evidence
 from daemon.learned import LearnedStore
 from daemon.measuring import Measuring
 from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, ScrapeError, Scraper
-from daemon.repository import OnDisk, Repository
+from daemon.repository import OnDisk, Repository, configured
 from daemon.triton import Served, Triton, TritonError
 from policies.policy import Policy
 from policies.snapshot import (
@@ -35,6 +35,7 @@ log = logging.getLogger("remora.observer")
 SURVEY_EVERY_S = 5.0
 PROBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 5.0
+CONFIGURATIONS_AT_ONCE = 8
 UNLOAD_GAIN = 0.3
 """How much the latest unload says about the next one."""
 
@@ -60,6 +61,7 @@ class Observer:
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
     _activity: Mapping[str, Activity] = field(default_factory=dict)
     _on_disk: Mapping[str, OnDisk] = field(default_factory=dict)
+    _configured: dict[str, OnDisk] = field(default_factory=dict)
     _gpus: list[str] = field(default_factory=list)
     _host_bytes: int | None = None
     _unload_s: float | None = None
@@ -89,6 +91,7 @@ class Observer:
             # A limit of memory is found by Triton's process, which has only just come.
             self._host_bytes = await asyncio.to_thread(self.host_limit)
         devices = self._devices(exposition)
+        await self._ask_configurations(served)
         await self._examine(served, now_s)
         self._learn(devices, now_s)
         for name, one in served.items():
@@ -176,7 +179,22 @@ class Observer:
             log.warning("%s: %s", source, text)
         self.problems[source] = text
 
+    async def _ask_configurations(self, served: Mapping[str, Served]) -> None:
+        """Asks Triton for what a repository out of sight would have told, a few at a time."""
+        ready = [name for name, one in served.items() if one.state is ModelState.READY]
+        unknown = [n for n in ready if n not in self._on_disk and n not in self._configured]
+        for name in unknown[:CONFIGURATIONS_AT_ONCE]:
+            try:
+                config = await self.triton.config(name, self.timeout_s)
+            except TritonError as error:
+                log.warning("%s: configuration: %s", name, error)
+                return
+            self._configured[name] = configured(name, config)
+
     # What is made of it.
+
+    def _facts(self, name: str) -> OnDisk | None:
+        return self._on_disk.get(name) or self._configured.get(name)
 
     def _devices(self, exposition: Exposition | None) -> dict[str, Device]:
         gauges = exposition.devices if exposition else {}
@@ -206,7 +224,7 @@ class Observer:
     ) -> Model:
         name = served.name
         activity = self._activity.get(name, _QUIET)
-        on_disk, learned = self._on_disk.get(name), self.learned.get(name)
+        on_disk, learned = self._facts(name), self.learned.get(name)
         evidence = Evidence(on_disk, learned, served.memory_usage)
         return Model(
             name=name,
@@ -226,7 +244,7 @@ class Observer:
             sick=name in self._sick,
             forgotten=not served.known and name in self._were_ready,
             in_repository=served.in_repository,
-            revision=on_disk.revision if on_disk else None,
+            revision=on_disk.revision or None if on_disk else None,
             failure=self._failures.get(name),
         )
 
@@ -249,12 +267,12 @@ class Observer:
     def _learn(self, devices: Mapping[str, Device], now_s: float) -> None:
         used = {d.id: d.used_bytes for d in devices.values() if d.used_bytes is not None}
         for name, by_device in self.measuring.observe(used, now_s).items():
-            on_disk = self._on_disk.get(name)
+            on_disk = self._facts(name)
             if on_disk and on_disk.steps:
                 continue
             log.info("%s: measured %s", name, by_device)
             self.learned.learn_footprint(
-                name, by_device, now_s, on_disk.revision if on_disk else None
+                name, by_device, now_s, on_disk.revision or None if on_disk else None
             )
 
     async def _examine(self, served: Mapping[str, Served], now_s: float) -> None:

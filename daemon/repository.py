@@ -176,16 +176,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _read(name: str, folder: str, stamps: _Stamps) -> OnDisk:
-    below = {path[len(folder) :]: stamp for path, stamp in stamps.items()}
-    config, broken = _config(name, folder)
+def configured(name: str, config: Any) -> OnDisk:
+    """What a model's configuration alone tells, wherever it comes from."""
     return OnDisk(
         name=name,
-        file_bytes=_served_bytes(config, below),
         hint_bytes=_hint_bytes(config),
         steps=tuple(dict.fromkeys(s.model_name for s in config.ensemble_scheduling.step)),
         gpus=_gpus(config),
         sequence_batching=config.HasField("sequence_batching"),
+    )
+
+
+def _read(name: str, folder: str, stamps: _Stamps) -> OnDisk:
+    below = {path[len(folder) :]: stamp for path, stamp in stamps.items()}
+    config, broken = _config(name, folder)
+    return replace(
+        configured(name, config),
+        file_bytes=_served_bytes(config, below),
         revision=_revision(below),
         newest_mtime_s=max((mtime_ns for mtime_ns, _ in stamps.values()), default=0) / 1e9,
         broken=broken,

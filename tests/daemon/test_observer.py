@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from daemon.clock import Clock
 from daemon.demand import Demand
@@ -43,6 +45,8 @@ class Played:
     dead: frozenset[str] = frozenset()
     ours: dict[str, ModelState] = field(default_factory=dict)
     ends_meanwhile: bool = False
+    configs: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
     probes: list[str] = field(default_factory=list)
 
     async def observe(self, timeout_s: float) -> dict[str, Served]:
@@ -56,6 +60,10 @@ class Played:
         if self.text is None:
             raise ScrapeError("nobody there")
         return parse(self.text)
+
+    async def config(self, name: str, timeout_s: float) -> ModelConfig:
+        self.asked.append(name)
+        return text_format.Parse(self.configs.get(name, ""), ModelConfig())
 
     async def probe(self, name: str, timeout_s: float) -> bool:
         self.probes.append(name)
@@ -134,6 +142,21 @@ async def test_without_a_metrics_page_it_goes_on_and_says_so(
     played.text = ""
     await look(observer, played)
     assert observer.problems == {}
+
+
+async def test_a_repository_out_of_sight_is_told_of_by_triton(
+    observer: Observer, played: Played
+) -> None:
+    played.serve(pair=READY, hinted=READY, away=UNLOADED)
+    played.configs = {
+        "pair": 'ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } }',
+        "hinted": 'parameters { key: "memory_mb" value { string_value: "7" } }',
+    }
+    seen = await look(observer, played)
+    assert seen.models["pair"].steps == ("a", "b")
+    assert seen.models["hinted"].footprint.by_device == {HOST: 7 * 2**20}
+    await look(observer, played)
+    assert sorted(played.asked) == ["hinted", "pair"], "each is asked for once"
 
 
 async def test_a_silent_triton_leaves_the_last_known_models_marked_unreachable(
