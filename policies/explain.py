@@ -83,7 +83,7 @@ def _reason_of_rest(survey: Survey, name: str) -> tuple[str | None, str]:
         if name in survey.pinned:
             return "pinned", "it is pinned, or a pinned model needs it"
         if survey.has_caller_here(name):
-            callers = ", ".join(c for c in survey.units.callers(name))
+            callers = ", ".join(c for c in survey.units.callers(name) if survey.is_here(c))
             return None, f"it is needed by {callers}"
         return None, "it stays, since nothing worth more needs its memory"
     if state is ModelState.UNLOADED:

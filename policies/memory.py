@@ -53,16 +53,17 @@ class Ledger:
             name: Account(_budget(policy, device)) for name, device in snapshot.devices.items()
         }
         settled: dict[str, int] = {}
-        unknown = False
+        self._unknown = False
         for model in snapshot.models.values():
             if model.state is not ModelState.UNLOADED:
-                unknown |= model.footprint is None
+                self._unknown |= model.footprint is None
                 self._enter(model, settled)
         for name in _copied(snapshot, units):
             self.promise(self._peak(snapshot.models[name]))
         for name, device in snapshot.devices.items():
-            _limit(device, self.accounts[name], settled.get(name, 0), unknown)
-        self.blind = unknown and any(a.unaccounted is None for a in self.accounts.values())
+            _limit(device, self.accounts[name], settled.get(name, 0), self._unknown)
+        unmeasured = any(account.unaccounted is None for account in self.accounts.values())
+        self.blind = self._unknown and unmeasured
 
     def _enter(self, model: Model, settled: dict[str, int]) -> None:
         if model.state is ModelState.LOADING:
@@ -132,9 +133,10 @@ class Ledger:
         """Devices with more unaccounted use than the policy bears: device, excess, limit, in bytes.
 
         Nothing is said while models come or go, since their memory is then neither here nor
-        there, nor of the host, whose memory belongs to everybody.
+        there; while a resident's size is unknown, since the use may be its own; nor of the
+        host, whose memory belongs to everybody.
         """
-        if self._moving:
+        if self._moving or self._unknown:
             return []
         found = []
         for name in sorted(self.accounts):

@@ -671,6 +671,11 @@ def test_a_restart_is_advised_above_the_limit_of_lost_memory() -> None:
     )
 
 
+def test_no_restart_is_advised_for_what_may_be_a_resident_of_unknown_size() -> None:
+    world = gpu_world(here("a", 2), here("b", 4, known_size=False))
+    assert world.tick(policy_of(restart_above="2GiB")).holds == ()
+
+
 def test_no_restart_is_advised_while_models_move() -> None:
     world = gpu_world(here("a", 2), guest("b", 1, load_s=30))
     world.foreign[GPU] = 3 * GIB
