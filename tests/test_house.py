@@ -30,7 +30,7 @@ REGISTRY = re.compile(
     r"\.(?:org|com|io)\b"
     r"|\b(?:artifactory|charts|index|mirror|nexus|proxy|registry)\.(?:[\w-]+\.)+(?:org|com|net|io)\b"
 )
-HOME = re.compile(r"(?<![\w.}-])(?:/home/|/Users/|/root/)\w")
+HOME = re.compile(r"(?<![\w.}-])/(?:home|Users|root)/\w")
 
 
 def kept_files(*folders: str) -> Iterator[str]:
