@@ -162,7 +162,9 @@ class Actuator:
     async def _unload(self, action: Unload, policy: Policy) -> None:
         for name in (action.model, *action.takes):
             await self._drain(name, policy)
-            await self._unload_one(name, policy)
+            if not await self._unload_one(name, policy):
+                # Members must not be pulled from under a caller that is still there.
+                return
 
     async def _drain(self, name: str, policy: Policy) -> None:
         """Lets requests in flight finish; Triton itself finishes those it has queued."""
@@ -173,7 +175,8 @@ class Actuator:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _unload_one(self, name: str, policy: Policy) -> None:
+    async def _unload_one(self, name: str, policy: Policy) -> bool:
+        """Unloads one model and sees it gone; whether it is."""
         started_at_s = self.clock.now_s()
         self.witness.began(name, is_load=False)
         well = False
@@ -186,6 +189,7 @@ class Actuator:
             took_s = self.clock.now_s() - started_at_s
             log.info("%s: unloaded in %.2f s", name, took_s)
             self.witness.unloaded(name, took_s)
+        return well
 
     async def _watch_unloading(self, name: str, policy: Policy) -> bool:
         """Waits until Triton says that it is gone; False when that never seems to come."""

@@ -64,6 +64,18 @@ def places(on_disk: OnDisk | None, gpus: Sequence[str]) -> tuple[str, ...]:
     return tuple(gpus[number] for number in named if number < len(gpus)) or tuple(gpus)
 
 
+def where_it_lives(
+    growth: Mapping[str, int], on_disk: OnDisk | None, gpus: Sequence[str]
+) -> dict[str, int]:
+    """The part of a measured growth that is the model's footprint.
+
+    A model on a GPU grows the host's memory too, by libraries and buffers; that is no
+    device memory of its own. Which of the GPUs it took, the growth itself says.
+    """
+    lives_in = {HOST} if places(on_disk, gpus) == (HOST,) else {*gpus}
+    return {device: amount for device, amount in growth.items() if device in lives_in}
+
+
 def _each(devices: Sequence[str], amount_bytes: int) -> dict[str, int]:
     return dict.fromkeys(devices, amount_bytes)
 

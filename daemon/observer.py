@@ -71,6 +71,7 @@ class Observer:
     _failures: dict[str, LoadFailure] = field(default_factory=dict)
     _sick: set[str] = field(default_factory=set)
     _probed_at_s: dict[str, float] = field(default_factory=dict)
+    _probes: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def observe(self, policy: Policy, actuator: Actuator) -> Snapshot:
         """One snapshot. Triton's silence gives the last known one, marked unreachable.
@@ -92,7 +93,7 @@ class Observer:
             self._host_bytes = await asyncio.to_thread(self.host_limit)
         devices = self._devices(exposition)
         await self._ask_configurations(served)
-        await self._examine(served, now_s)
+        self._examine(served, now_s)
         self._learn(devices, now_s)
         for name, one in served.items():
             if one.state is ModelState.READY and name not in ours:
@@ -268,34 +269,42 @@ class Observer:
         used = {d.id: d.used_bytes for d in devices.values() if d.used_bytes is not None}
         for name, by_device in self.measuring.observe(used, now_s).items():
             on_disk = self._facts(name)
-            if on_disk and on_disk.steps:
+            own = footprints.where_it_lives(by_device, on_disk, self._gpus)
+            if not own or (on_disk and on_disk.steps):
                 continue
-            log.info("%s: measured %s", name, by_device)
+            log.info("%s: measured %s", name, own)
             self.learned.learn_footprint(
-                name, by_device, now_s, on_disk.revision or None if on_disk else None
+                name, own, now_s, on_disk.revision or None if on_disk else None
             )
 
-    async def _examine(self, served: Mapping[str, Served], now_s: float) -> None:
-        """Probes models whose every request failed since the last snapshot."""
-        suspects = [
-            name
-            for name, activity in self._activity.items()
-            if activity.backend_failures > 0
-            and activity.successes == 0
-            and name not in self._sick
-            and name in served
-            and served[name].state is ModelState.READY
-            and now_s - self._probed_at_s.get(name, float("-inf")) >= PROBE_EVERY_S
-        ]
-        for name in suspects:
-            self._probed_at_s[name] = now_s
-            try:
-                sick = await self.triton.probe(name, PROBE_TIMEOUT_S)
-            except TritonError as error:
-                log.warning("%s: probe: %s", name, error)
-                continue
-            if sick:
-                log.warning("%s: READY, yet it cannot serve", name)
-                self._sick.add(name)
-                text = "READY, yet its requests fail"
-                self._failures[name] = LoadFailure(now_s, ErrorClass.UNHEALTHY, text)
+    def _examine(self, served: Mapping[str, Served], now_s: float) -> None:
+        """Probes models whose every request failed since the last snapshot.
+
+        A probe may wait behind a busy model's queue, so no tick waits for it; what it finds
+        stands in a later snapshot.
+        """
+        for name, activity in self._activity.items():
+            if (
+                activity.backend_failures > 0
+                and activity.successes == 0
+                and name not in self._sick
+                and name in served
+                and served[name].state is ModelState.READY
+                and now_s - self._probed_at_s.get(name, float("-inf")) >= PROBE_EVERY_S
+            ):
+                self._probed_at_s[name] = now_s
+                task = asyncio.create_task(self._probe(name), name=f"probe {name}")
+                self._probes.add(task)
+                task.add_done_callback(self._probes.discard)
+
+    async def _probe(self, name: str) -> None:
+        try:
+            sick = await self.triton.probe(name, PROBE_TIMEOUT_S)
+        except TritonError as error:
+            log.warning("%s: probe: %s", name, error)
+            return
+        if sick:
+            log.warning("%s: READY, yet it cannot serve", name)
+            self._sick.add(name)
+            text = "READY, yet its requests fail"
+            self._failures[name] = LoadFailure(self.clock.now_s(), ErrorClass.UNHEALTHY, text)

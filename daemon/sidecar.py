@@ -99,6 +99,8 @@ class Sidecar:
             try:
                 await self.tick()
             except Exception:
+                # The one place to catch everything: whatever broke this tick, Triton must not
+                # be left alone for it.
                 log.exception("tick failed; the next one starts afresh")
                 self.telemetry.tick_errors.inc()
             took_s = time.monotonic() - began_s

@@ -6,7 +6,7 @@ or makes room if that pays, or is held with the reason why not.
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
-a device's budget (see `policies.memory`), and never unloads what is pinned.
+a device's budget (see `policies.memory`), and never unloads what is pinned, except to heal it.
 """
 
 from policies.actions import Hold, Plan, Reason

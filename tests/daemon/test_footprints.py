@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daemon.footprints import Evidence, best, places
+from daemon.footprints import Evidence, best, places, where_it_lives
 from daemon.learned import Learned
 from daemon.repository import OnDisk
 from policies.policy import Policy
@@ -168,6 +168,21 @@ def test_on_the_host_nothing_is_smaller_than_its_files_or_its_hint(
     learned = Learned(1.0, ({HOST: grown * MIB},))
     found = best(ASSUMING, "a", Evidence(on_disk, learned), ())
     assert found == Footprint({HOST: counted * MIB}, FootprintSource.MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "counted"),
+    [
+        (GPUS, (), {"GPU-a": 7 * MIB}),
+        (GPUS, None, {HOST: 9 * MIB}),
+        ((), (), {HOST: 9 * MIB}),
+    ],
+)
+def test_growth_counts_only_where_the_model_lives(
+    gpus: tuple[str, ...], asked: tuple[int, ...] | None, counted: dict[str, int]
+) -> None:
+    growth = {"GPU-a": 7 * MIB, HOST: 9 * MIB}
+    assert where_it_lives(growth, OnDisk("m", gpus=asked), gpus) == counted
 
 
 def test_what_was_measured_counts_where_it_was_measured() -> None:

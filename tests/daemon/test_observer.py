@@ -1,6 +1,7 @@
 """What a snapshot makes of GPUs, restarts and silence. No GPU is here, so Triton's answers
 and its metrics page are played; the sidecar's own tests use the real ones."""
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,6 +190,9 @@ async def test_only_a_model_whose_every_request_fails_is_probed(
     await look(observer, played)
     played.dead = frozenset({"dead"})
     succeeded = '\nnv_inference_request_success{model="fine",version="1"} 1'
+    played.text = page(dead=2, fine=2) + succeeded
+    await look(observer, played)
+    await asyncio.sleep(0)
     played.text = page(dead=2, fine=2) + succeeded
     seen = await look(observer, played)
     assert played.probes == ["dead"]

@@ -249,6 +249,21 @@ def test_sigterm_leaves_triton_as_it_is_and_a_restart_goes_on(two_of_three: Pod)
     assert learned == pytest.approx(0.3, abs=0.5)
 
 
+def test_killed_sidecar_starts_again_in_the_middle_of_a_load(new_pod: NewPod) -> None:
+    with new_pod([model("slow", load_s=2.5), model("b")], QUICK.format(budget=95)) as running:
+        running.demand("b", "slow")
+        eventually(lambda: running.states()["slow"] == "LOADING", 5)
+        running.stop_sidecar(signal.SIGKILL)
+        running.start_sidecar()
+        for _ in range(10):
+            running.post({"model": "slow", "waiting": 1})
+            time.sleep(0.2)
+        eventually(lambda: running.ready() == {"b", "slow"}, 10)
+        assert running.times_loaded("slow") == running.times_loaded("b") == 1
+        replay = Replay(running.ticks())
+        assert next(iter(replay), None) is None
+
+
 def test_sidecar_waits_for_a_triton_that_comes_later(new_pod: NewPod) -> None:
     policy = QUICK.format(budget=95) + "models: {a: {pin: true}}\n"
     with new_pod([model("a")], policy) as running:
