@@ -30,9 +30,8 @@ def text() -> str:
             "## Policy: what is wanted",
             "",
             "Keys of the policy file; a bare number is seconds or bytes. `models.*` stands for",
-            "any model name or pattern, `devices.*` for a GPU's uuid or `host`, and",
-            "`loads.backoff.*` for a class of error. `remora check FILE` prints the effective",
-            "policy.",
+            "any model name or pattern, and `devices.*` for a GPU's uuid or `host`.",
+            "`remora check FILE` prints the effective policy.",
             "",
             *_table(("key", "default", "allowed", "meaning"), policy_rows()),
             "",
@@ -71,7 +70,8 @@ def _row(
     if section:
         yield from _rows(section, root, f"{key}.", default)
     elif named:
-        yield from _rows(named, root, f"{key}.*.", {})
+        for name, inside in (default or {"*": {}}).items():
+            yield from _rows(named, root, f"{key}.{name}.", inside)
     else:
         shown = "" if default in (None, {}, []) else f"`{str(default).lower()}`"
         yield f"`{key}`", shown, describe(inner, root), inner.get("description", "")

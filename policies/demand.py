@@ -163,7 +163,7 @@ def _with_failure(policy: Policy, model: Model, past: ModelHistory) -> ModelHist
     # Triton's own absence is not the model's fault: it is waited out, not counted up.
     blameless = failure.error_class is ErrorClass.UNAVAILABLE
     failures = past.failures if blameless else past.failures + 1
-    wait_s = policy.loads.patience(failure.error_class).wait_s(max(1, failures))
+    wait_s = policy.loads.backoff[failure.error_class].wait_s(max(1, failures))
     return replace(
         past,
         failures=failures,

@@ -10,10 +10,10 @@ from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from policies.quantities import (
@@ -190,11 +190,22 @@ class Loads(_Section):
     """Memory a model takes while it loads, as a multiple of its footprint."""
     forgive_s: Seconds = 60.0
     """A model resident this long has its past failures forgotten."""
-    backoff: Mapping[ErrorClass, Backoff] = Field(default_factory=dict)
-    """Patience by class of error; classes left out keep their defaults."""
+    backoff: Mapping[ErrorClass, Backoff] = _BACKOFFS
+    """Patience by class of error; what is left out keeps its class's default."""
 
-    def patience(self, error_class: ErrorClass) -> Backoff:
-        return self.backoff.get(error_class) or _BACKOFFS[error_class]
+    @field_validator("backoff", mode="before")
+    @classmethod
+    def _over_defaults(cls, written: Any) -> Any:
+        if not isinstance(written, Mapping):
+            return written
+        merged: dict[Any, Any] = {
+            error_class.value: default.model_dump(by_alias=True)
+            for error_class, default in _BACKOFFS.items()
+        }
+        for error_class, said in written.items():
+            below = merged.get(error_class, {})
+            merged[error_class] = {**below, **said} if isinstance(said, Mapping) else said
+        return merged
 
 
 class Unloads(_Section):

@@ -88,7 +88,7 @@ def test_a_wait_grows_to_its_limit_and_stays_finite() -> None:
 
 @pytest.mark.parametrize("error_class", list(ErrorClass))
 def test_every_class_of_error_has_its_patience(error_class: ErrorClass) -> None:
-    patience = Policy().loads.patience(error_class)
+    patience = Policy().loads.backoff[error_class]
     assert 0 < patience.first_s <= patience.max_s
 
 
@@ -104,3 +104,10 @@ def test_what_is_no_time_of_day_is_refused(written: object) -> None:
 def test_what_is_no_finite_number_is_refused(written: object) -> None:
     with pytest.raises(ValueError, match=r"out of range|a number with a unit is needed"):
         parse_seconds(written)
+
+
+def test_a_backoff_left_partly_unsaid_keeps_the_default_of_its_class() -> None:
+    policy = Policy.model_validate({"loads": {"backoff": {"memory": {"first": "5s"}}}})
+    memory = policy.loads.backoff[ErrorClass.MEMORY]
+    assert (memory.first_s, memory.max_s) == (5, 3600)
+    assert policy.loads.backoff[ErrorClass.CONFIG] == Policy().loads.backoff[ErrorClass.CONFIG]

@@ -237,8 +237,8 @@ def test_every_amount_is_read_with_its_unit() -> None:
     assert (policy.tick_s, policy.budget, policy.headroom_bytes) == (0.25, 20 * GIB, GIB // 2)
     assert policy.devices["GPU-5"].budget == 0.555
     assert policy.ranking is RankingName.LFU
-    assert policy.loads.patience(ErrorClass.MEMORY).wait_s(3) == 900
-    assert policy.loads.patience(ErrorClass.CONFIG).wait_s(1) == 30
+    assert policy.loads.backoff[ErrorClass.MEMORY].wait_s(3) == 1080
+    assert policy.loads.backoff[ErrorClass.CONFIG].wait_s(1) == 30
     windows = policy.wishes("gpt").pin
     assert isinstance(windows, tuple)
     assert [(w.from_, w.to) for w in windows] == [(510, 1080), (1320, 360)]
