@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,8 +23,9 @@ from policies.actions import Reason
 from policies.replay import Replay
 from policies.snapshot import ModelState
 from simulations.testbed.installation import Installation, find
-from simulations.testbed.repository import ModelSpec, demo_models
+from simulations.testbed.repository import ModelSpec, demo_models, write_repository
 from simulations.testbed.traffic import Driver, shifting_hot_set
+from simulations.testbed.tritonserver import free_ports
 from tests.daemon.pod import QUICK, Pod, eventually, pod
 
 MIB = 2**20
@@ -155,6 +157,17 @@ def test_model_that_always_fails_is_tried_ever_more_rarely(new_pod: NewPod) -> N
     assert "told to fail" in said["summary"]
 
 
+def test_model_whose_files_are_mended_is_tried_at_once(new_pod: NewPod) -> None:
+    broken = ModelSpec("a", 20, load_s=0.1, compute_ms=1, hint=True, fails="initialize")
+    policy = QUICK.format(budget=100) + "loads: {backoff: {initialisation: {first: 1h}}}\n"
+    with new_pod([broken], policy) as running:
+        running.demand("a")
+        eventually(lambda: running.get("/v1/explain/a")["reason"] == "backing_off", 10)
+        write_repository(running.directory / "repository", [replace(broken, fails="")])
+        eventually(lambda: running.post({"model": "a"}) == 202 and "a" in running.ready(), 15)
+        assert running.infer("a") == ""
+
+
 def test_stub_killed_under_a_ready_model_heals(two_of_three: Pod) -> None:
     running = two_of_three
     running.demand("a", "b")
@@ -277,15 +290,17 @@ def test_sidecar_waits_for_a_triton_that_comes_later(new_pod: NewPod) -> None:
         eventually(lambda: running.ready() == {"a"}, 15)
 
 
-def test_sidecar_goes_on_where_it_can_keep_nothing(new_pod: NewPod) -> None:
+def test_sidecar_goes_on_where_it_can_keep_and_measure_nothing(new_pod: NewPod) -> None:
     with new_pod([model("a")], QUICK.format(budget=95)) as running:
         running.stop_sidecar()
         shutil.rmtree(running.directory / "state")
         (running.directory / "state").write_text("a file where a folder should be")
+        running.metrics_port = free_ports(1)[0]
         running.start_sidecar()
         running.demand("a")
         eventually(lambda: running.ready() == {"a"}, 10)
-        eventually(lambda: {"journal", "learned"} <= set(running.get("/v1/state")["problems"]), 20)
+        troubles = {"journal", "learned", "metrics"}
+        eventually(lambda: set(running.get("/v1/state")["problems"]) == troubles, 20)
 
 
 def test_model_without_a_hint_is_measured_and_that_is_kept(new_pod: NewPod) -> None:
