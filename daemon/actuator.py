@@ -9,11 +9,12 @@ index is asked right before every load.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daemon.clock import Clock
+from daemon.frontdoor.gate import Gate
 from daemon.triton import (
     DeadlineExceeded,
     LoadRefused,
@@ -30,6 +31,7 @@ from policies.snapshot import ErrorClass, LoadFailure, ModelState
 log = logging.getLogger("remora.actuator")
 
 POLL_S = 0.1
+DRAIN_POLL_S = 0.02
 _ASK_TIMEOUT_S = 5.0
 _UNLOAD_TIMEOUT_S = 10.0
 
@@ -47,9 +49,13 @@ class Witness(Protocol):
 
     def ended(self, name: str, *, well: bool) -> None: ...
 
-    def is_busy(self, name: str) -> bool:
-        """Whether requests are known to be inside the model; drains wait for them."""
-        ...
+
+@dataclass(slots=True)
+class _Drain:
+    """An unload that has not been sent: requests inside finish, new ones are held."""
+
+    action: Unload
+    called_off: bool = False
 
 
 @dataclass(slots=True)
@@ -57,14 +63,22 @@ class Actuator:
     triton: Triton
     clock: Clock
     witness: Witness
+    gate: Gate
     wake: Callable[[], None]
+    _drains: dict[str, _Drain] = field(default_factory=dict)
     _states: dict[str, ModelState] = field(default_factory=dict)
     _overdue: set[str] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def states(self) -> dict[str, ModelState]:
-        """What our own hand is doing, by model."""
-        return dict(self._states)
+        """What our own hand is doing, by model. What drains is READY still."""
+        draining = self.draining()
+        return {name: state for name, state in self._states.items() if name not in draining}
+
+    def draining(self) -> frozenset[str]:
+        """Models whose unload is decided and has not been sent."""
+        drains = self._drains.values()
+        return frozenset(name for drain in drains for name in _leaving(drain.action))
 
     def is_overdue(self, name: str) -> bool:
         """Whether a load of ours of ``name`` has outlived its deadline and goes on."""
@@ -72,7 +86,7 @@ class Actuator:
 
     def start(self, action: Action, policy: Policy) -> None:
         """Begins ``action``, unless any of its models is already being handled."""
-        names = action.brings if isinstance(action, Load) else (action.model, *action.takes)
+        names = action.brings if isinstance(action, Load) else _leaving(action)
         names = tuple(dict.fromkeys((*names, action.model)))
         if any(name in self._states for name in names):
             return
@@ -84,6 +98,12 @@ class Actuator:
         task = asyncio.create_task(self._carry_out(work, names), name=f"{state} {action.model}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def call_off(self, wanted: Iterable[Unload]) -> None:
+        """Ends every drain that is not among the unloads ``wanted`` now."""
+        still = {_leaving(action) for action in wanted}
+        for drain in self._drains.values():
+            drain.called_off |= _leaving(drain.action) not in still
 
     async def close(self) -> None:
         """Stops watching. Triton goes on with what it was told, and is left as it is."""
@@ -106,6 +126,7 @@ class Actuator:
         for name in (*action.first, action.model):
             if not await self._load_one(name, action.model, policy):
                 return
+        self.gate.opened(action.brings)
 
     async def _load_one(self, name: str, root: str, policy: Policy) -> bool:
         """Loads one model and sees it READY; whether it is."""
@@ -123,6 +144,7 @@ class Actuator:
         if failure is None:
             log.info("%s: loaded in %.2f s", name, took_s)
             self.witness.loaded(name, started_at_s, took_s)
+            self.gate.opened([name])
             return True
         log.warning("%s: load failed (%s): %s", name, failure.error_class, failure.message)
         self.witness.failed(name, failure)
@@ -160,20 +182,37 @@ class Actuator:
                 return LoadFailure(self.clock.now_s(), classify("", reason), reason)
 
     async def _unload(self, action: Unload, policy: Policy) -> None:
-        for name in (action.model, *action.takes):
-            await self._drain(name, policy)
-            if not await self._unload_one(name, policy):
-                # Members must not be pulled from under a caller that is still there.
-                return
+        names = _leaving(action)
+        self.gate.shut(names)
+        stays = False
+        try:
+            stays = not await self._drain(action, policy)
+            for name in () if stays else names:
+                if not await self._unload_one(name, policy):
+                    # Members must not be pulled from under a caller that is still there.
+                    return
+        finally:
+            self.gate.unshut(names, gone=not stays)
 
-    async def _drain(self, name: str, policy: Policy) -> None:
-        """Lets requests in flight finish; Triton itself finishes those it has queued."""
+    async def _drain(self, action: Unload, policy: Policy) -> bool:
+        """Lets requests that went through the door finish; whether the unload is still wanted.
+
+        Those that Triton took from others need no waiting: it finishes what it has accepted.
+        """
+        drain = self._drains[action.model] = _Drain(action)
         deadline_s = self.clock.now_s() + policy.unloads.drain_s
-        while self.witness.is_busy(name):
-            if self.clock.now_s() >= deadline_s:
-                log.warning("%s: unloading with requests inside", name)
-                return
-            await asyncio.sleep(POLL_S)
+        try:
+            while not self.gate.is_drained(_leaving(action)):
+                await asyncio.sleep(DRAIN_POLL_S)
+                if drain.called_off:
+                    log.info("%s: stays after all", action.model)
+                    return False
+                if self.clock.now_s() >= deadline_s:
+                    log.warning("%s: unloading with requests inside", action.model)
+                    break
+        finally:
+            del self._drains[action.model]
+        return True
 
     async def _unload_one(self, name: str, policy: Policy) -> bool:
         """Unloads one model and sees it gone; whether it is."""
@@ -209,3 +248,7 @@ class Actuator:
 
     async def _served(self, name: str) -> Served | None:
         return (await self.triton.observe(_ASK_TIMEOUT_S)).get(name)
+
+
+def _leaving(action: Unload) -> tuple[str, ...]:
+    return (action.model, *action.takes)

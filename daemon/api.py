@@ -182,6 +182,7 @@ def _problems(sidecar: Sidecar) -> dict[str, str]:
         "policy": sidecar.policy_file.problem,
         "journal": sidecar.journal.problem,
         "learned": sidecar.learned.problem,
+        "access": sidecar.access.problem,
     }
     return sidecar.observer.problems | {name: text for name, text in own.items() if text}
 
@@ -194,6 +195,11 @@ def _model(model: Model) -> dict[str, Any]:
         "load_s": model.load_s,
         "arrivals": model.arrivals,
         "waiting": model.waiting,
+        "oldest_wait_s": model.oldest_wait_s,
+        "in_flight": model.in_flight,
+        "in_flight_counted": model.in_flight_counted,
+        "leases": model.leases,
+        "draining": model.draining,
         "pending": model.pending,
         "sick": model.sick,
         "failure": asdict(model.failure) if model.failure else None,

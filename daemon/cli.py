@@ -148,6 +148,58 @@ def replay(
 
 
 @app.command()
+def envoy_config(
+    host: Annotated[str, typer.Option(help="Address that Envoy listens on.")] = "0.0.0.0",
+    http_port: Annotated[int, typer.Option(help="Port of clients' HTTP.")] = 9480,
+    grpc_port: Annotated[int, typer.Option(help="Port of clients' gRPC.")] = 9481,
+    admin_port: Annotated[int, typer.Option(help="Envoy's own page, loopback; 0: none.")] = 9490,
+    triton_http: Annotated[str, typer.Option(help="Triton's HTTP address.")] = "127.0.0.1:8000",
+    triton_grpc: Annotated[str, typer.Option(help="Triton's gRPC address.")] = "127.0.0.1:8001",
+    door_http: Annotated[str, typer.Option(help="The sidecar's HTTP door.")] = "127.0.0.1:9410",
+    door_grpc: Annotated[str, typer.Option(help="The sidecar's gRPC door.")] = "127.0.0.1:9411",
+    body_cap: Annotated[
+        str, typer.Option(help="Largest body that Envoy can send a second time.")
+    ] = "32MiB",
+    memory: Annotated[
+        str, typer.Option(help="Envoy's heap; near it, new requests are refused.")
+    ] = "512MiB",
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate chain shown to clients, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(help="File for JSON lines of misses, failures and a sample.")
+    ] = None,
+    access_log_sample: Annotated[
+        float, typer.Option(help="Share of the other requests that is logged, 0 to 1.")
+    ] = 0.01,
+) -> None:
+    """Print a bootstrap for Envoy, which stands in front of Triton and the sidecar."""
+    from daemon.frontdoor.envoy import EnvoyOptionError, EnvoyOptions, bootstrap
+
+    try:
+        options = EnvoyOptions(
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            admin_port=admin_port,
+            triton_http=triton_http,
+            triton_grpc=triton_grpc,
+            door_http=door_http,
+            door_grpc=door_grpc,
+            body_cap=body_cap,
+            memory=memory,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            access_log=access_log,
+            access_log_sample=access_log_sample,
+        )
+    except EnvoyOptionError as error:
+        raise _fail(str(error)) from None
+    typer.echo(bootstrap(options), nl=False)
+
+
+@app.command()
 def demo(
     seconds: Annotated[float, typer.Option(help="How long the traffic lasts.", min=5)] = 60.0,
     directory: Annotated[
@@ -156,15 +208,22 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
     plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Keep the fullest view as an SVG.")] = None,
+    chaos: Annotated[bool, typer.Option(help="Kill Triton twice, and the sidecar once.")] = False,
 ) -> None:
-    """Show it at work: a real Triton with more models than memory, and shifting traffic."""
+    """Show it at work: a real Triton with more models than memory, and shifting traffic.
+
+    Exit 1 when a request failed that was not executing inside a killed process.
+    """
     from simulations.demo import DemoError, run_demo
 
+    plain = plain or not sys.stdout.isatty()
+    playing = run_demo(seconds, directory, seed, plain=plain, keep=picture, chaos=chaos)
     try:
-        plain = plain or not sys.stdout.isatty()
-        asyncio.run(run_demo(seconds, directory, seed, plain=plain, keep=picture))
+        held = asyncio.run(playing)
     except DemoError as error:
         raise _fail(str(error)) from None
+    if not held:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

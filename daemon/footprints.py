@@ -13,6 +13,9 @@ from daemon.repository import OnDisk
 from policies.policy import Policy
 from policies.snapshot import HOST, Footprint, FootprintSource
 
+SURPRISE = 2
+"""A single measurement of the host's memory is believed up to so many times files and hint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -42,7 +45,8 @@ def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> 
     if reported := _reported(evidence.reported, gpus):
         return Footprint(reported, FootprintSource.REPORTED)
     if measured := _measured(evidence.learned, devices, gpus):
-        return Footprint(_plausible(measured, on_disk), FootprintSource.MEASURED)
+        once = evidence.learned is not None and len(evidence.learned.footprints) == 1
+        return Footprint(_plausible(measured, on_disk, once=once), FootprintSource.MEASURED)
     if on_disk and on_disk.hint_bytes:
         return Footprint(_each(devices, on_disk.hint_bytes), FootprintSource.HINTED)
     if on_disk and on_disk.file_bytes > 0:
@@ -80,13 +84,16 @@ def _each(devices: Sequence[str], amount_bytes: int) -> dict[str, int]:
     return dict.fromkeys(devices, amount_bytes)
 
 
-def _plausible(measured: Mapping[str, int], on_disk: OnDisk | None) -> dict[str, int]:
+def _plausible(
+    measured: Mapping[str, int], on_disk: OnDisk | None, *, once: bool
+) -> dict[str, int]:
     """On the host other processes come and go too: a measurement below the model's own files
-    or hint is most likely theirs."""
+    or hint is most likely theirs, and so is one far above, until a second one confirms it."""
     if on_disk is None or HOST not in measured:
         return dict(measured)
     least = max(on_disk.file_bytes, on_disk.hint_bytes or 0)
-    return {**measured, HOST: max(measured[HOST], least)}
+    most = least * SURPRISE if once and least else measured[HOST]
+    return {**measured, HOST: max(least, min(measured[HOST], most))}
 
 
 def _measured(

@@ -6,7 +6,7 @@ anything: it is told by `LearnedStore.problem`, and the values stay in memory.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
+
+from policies.snapshot import HOST
 
 VERSION = 1
 KEPT_FOOTPRINTS = 5
@@ -45,14 +47,22 @@ class Learned:
     def footprint_bytes(self) -> Mapping[str, int] | None:
         """The most it took lately, by device; None while no footprint was measured.
 
-        Only samples on the devices of the latest one count: a model that moved to
-        another device does not need both.
+        Of the host's memory the median: it belongs to everybody, and what another process
+        took during a load was never the model's. Only samples on the devices of the latest
+        one count: a model that moved to another device does not need both.
         """
         if not self.footprints:
             return None
         latest = self.footprints[-1]
         alike = [sample for sample in self.footprints if sample.keys() == latest.keys()]
-        return {device: max(sample[device] for sample in alike) for device in latest}
+        return {
+            device: _of_many(device, sorted(sample[device] for sample in alike))
+            for device in latest
+        }
+
+
+def _of_many(device: str, samples: Sequence[int]) -> int:
+    return samples[(len(samples) - 1) // 2] if device == HOST else samples[-1]
 
 
 _ENTRY = TypeAdapter(Learned)

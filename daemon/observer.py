@@ -14,10 +14,12 @@ from daemon.actuator import Actuator
 from daemon.clock import Clock
 from daemon.demand import Demand, Missed
 from daemon.footprints import Evidence
+from daemon.frontdoor.gate import NOBODY, AtDoor, Gate
 from daemon.learned import LearnedStore
 from daemon.measuring import Measuring
 from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, ScrapeError, Scraper
 from daemon.repository import OnDisk, Repository, configured
+from daemon.traffic import Traffic
 from daemon.triton import Served, Triton, TritonError
 from policies.policy import Policy
 from policies.snapshot import (
@@ -43,6 +45,21 @@ _QUIET = Activity()
 _NOTHING_MISSED = Missed()
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one snapshot is made of beside Triton's own answers.
+
+    ours, draining: what our own hand was doing when the asking began.
+    """
+
+    policy: Policy
+    now_s: float
+    ours: Mapping[str, ModelState]
+    draining: frozenset[str]
+    missed: Mapping[str, Missed]
+    at_door: Mapping[str, AtDoor]
+
+
 @dataclass(slots=True)
 class Observer:
     """Keeps what must be remembered between snapshots to tell one fact from another."""
@@ -52,6 +69,7 @@ class Observer:
     repository: Repository | None
     learned: LearnedStore
     demand: Demand
+    gate: Gate
     clock: Clock
     measuring: Measuring
     timeout_s: float
@@ -67,6 +85,7 @@ class Observer:
     _unload_s: float | None = None
     _surveyed_at_s: float = float("-inf")
     _were_ready: set[str] = field(default_factory=set)
+    _traffic: Traffic = field(default_factory=Traffic)
     _loaded_mtime_s: dict[str, float] = field(default_factory=dict)
     _failures: dict[str, LoadFailure] = field(default_factory=dict)
     _sick: set[str] = field(default_factory=set)
@@ -80,7 +99,7 @@ class Observer:
         ends while they come is LOADING once more, for they may not know of it yet, and its
         memory must not be promised to another.
         """
-        ours = actuator.states()
+        ours, draining = actuator.states(), actuator.draining()
         served, exposition, _ = await asyncio.gather(
             self._ask_triton(), self._scrape(), self._survey_repository()
         )
@@ -98,13 +117,9 @@ class Observer:
         for name, one in served.items():
             if one.state is ModelState.READY and name not in ours:
                 self.demand.served(name)
-        missed = self.demand.take(now_s)
-        models = {
-            name: self._model(
-                policy, served[name], missed.get(name, _NOTHING_MISSED), ours, actuator
-            )
-            for name in sorted(served)
-        }
+        missed, at_door = self.demand.take(now_s), self.gate.take()
+        look = _Look(policy, now_s, ours, draining, missed, at_door)
+        models = {name: self._model(look, served[name], actuator) for name in sorted(served)}
         self._remember(models)
         self.last = Snapshot(now_s, True, devices, models, self._unload_s)
         return self.last
@@ -132,9 +147,6 @@ class Observer:
 
     def ended(self, name: str, *, well: bool) -> None:
         self.measuring.ended(name, self.clock.now_s(), well=well)
-
-    def is_busy(self, name: str) -> bool:
-        return bool(self._activity.get(name, _QUIET).pending)
 
     # What is asked.
 
@@ -169,6 +181,7 @@ class Observer:
             self._trouble("model_repository", str(error))
         else:
             self._trouble("model_repository", None)
+        self._note_sequences()
 
     def _trouble(self, source: str, text: str | None) -> None:
         """Says once when a source fails, and once when it is back."""
@@ -191,6 +204,13 @@ class Observer:
                 log.warning("%s: configuration: %s", name, error)
                 return
             self._configured[name] = configured(name, config)
+            self._note_sequences()
+
+    def _note_sequences(self) -> None:
+        known = {**self._configured, **self._on_disk}
+        idle_s = {name: each.sequence_idle_s for name, each in known.items()}
+        found = {name: each for name, each in idle_s.items() if each is not None}
+        self._traffic.sequence_idle_s = self.gate.sequence_idle_s = found
 
     # What is made of it.
 
@@ -215,26 +235,34 @@ class Observer:
             total = min(total or self._host_bytes, self._host_bytes)
         return Device(name, total, gauges.used_bytes, gauges.utilisation)
 
-    def _model(
-        self,
-        policy: Policy,
-        served: Served,
-        missed: Missed,
-        ours: Mapping[str, ModelState],
-        actuator: Actuator,
-    ) -> Model:
-        name = served.name
+    def _model(self, look: _Look, served: Served, actuator: Actuator) -> Model:
+        name, policy = served.name, look.policy
+        state = look.ours.get(name, served.state)
         activity = self._activity.get(name, _QUIET)
+        missed, at_door = look.missed.get(name, _NOTHING_MISSED), look.at_door.get(name, NOBODY)
         on_disk, learned = self._facts(name), self.learned.get(name)
         evidence = Evidence(on_disk, learned, served.memory_usage)
+        requests = self._traffic.of(
+            name,
+            activity if self._activity else None,
+            at_door,
+            look.now_s,
+            look.now_s - self.last.now_s,
+        )
+        if state is ModelState.UNLOADED:
+            self._traffic.left(name)
         return Model(
             name=name,
-            state=ours.get(name, served.state),
+            state=state,
             footprint=footprints.best(policy, name, evidence, self._gpus),
             load_s=learned.load_s if learned else None,
-            arrivals=activity.successes + activity.failures + missed.count,
-            waiting=missed.waiting,
-            oldest_wait_s=round(missed.oldest_wait_s, 3),
+            arrivals=requests.arrivals + missed.count,
+            waiting=missed.waiting + at_door.waiting,
+            oldest_wait_s=round(max(missed.oldest_wait_s, at_door.oldest_wait_s), 3),
+            in_flight=requests.in_flight,
+            in_flight_counted=requests.in_flight_counted,
+            leases=requests.leases,
+            draining=name in look.draining and state is ModelState.READY,
             pending=activity.pending,
             queue_s=round(activity.queue_s, 6),
             compute_s=round(activity.compute_s, 6),

@@ -43,7 +43,12 @@ def text() -> str:
             "",
             "The same words stand in logs, metrics, the journal and `remora explain`.",
             "",
-            *_table(("reason", "meaning"), ((r.value, r.meaning) for r in Reason)),
+            "Where it says so, requests are refused at once, since waiting does not help.",
+            "",
+            *_table(
+                ("reason", "meaning", "requests"),
+                ((r.value, r.meaning, "refused" if r.turns_away else "") for r in Reason),
+            ),
             "",
         ]
     )

@@ -20,6 +20,8 @@ from tritonclient.grpc import model_config_pb2
 _MIB = 2**20
 _BYTECODE = "__pycache__"
 _JUNK = ("lost+found",)
+# What Triton takes where a configuration is silent on it.
+_IDLE_US = 1_000_000
 # Triton passes over a folder that is no number, and over a number with a leading zero.
 _VERSION = re.compile(r"[1-9][0-9]*")
 # A file that comes in the instant of a walk can leave its folder's time as the walk saw it; no
@@ -39,7 +41,8 @@ class OnDisk:
         without a hint.
     steps: models of an ensemble.
     gpus: numbers of the GPUs it names; empty for every visible one; None where it asks for none.
-    sequence_batching: its requests belong to sequences, which an unload would tear.
+    sequence_idle_s: its requests belong to sequences, which an unload would tear, and Triton
+        ends one that is quiet for so long; None where requests stand alone.
     revision: changes whenever its files do, compiled bytecode apart.
     newest_mtime_s: time of its newest file or folder, bytecode and its own folder too, since
         Triton compares those: what is newer can make the next load a full one.
@@ -51,7 +54,7 @@ class OnDisk:
     hint_bytes: int | None = None
     steps: tuple[str, ...] = ()
     gpus: tuple[int, ...] | None = ()
-    sequence_batching: bool = False
+    sequence_idle_s: float | None = None
     revision: str = ""
     newest_mtime_s: float = 0.0
     broken: str | None = None
@@ -183,8 +186,14 @@ def configured(name: str, config: Any) -> OnDisk:
         hint_bytes=_hint_bytes(config),
         steps=tuple(dict.fromkeys(s.model_name for s in config.ensemble_scheduling.step)),
         gpus=_gpus(config),
-        sequence_batching=config.HasField("sequence_batching"),
+        sequence_idle_s=_sequence_idle_s(config),
     )
+
+
+def _sequence_idle_s(config: Any) -> float | None:
+    if not config.HasField("sequence_batching"):
+        return None
+    return (config.sequence_batching.max_sequence_idle_microseconds or _IDLE_US) / 1e6
 
 
 def _read(name: str, folder: str, stamps: _Stamps) -> OnDisk:

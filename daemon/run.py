@@ -14,6 +14,10 @@ from daemon import hostmemory
 from daemon.api import application
 from daemon.clock import Clock
 from daemon.demand import Demand
+from daemon.frontdoor.door import Address, Door, DoorError
+from daemon.frontdoor.gate import Gate
+from daemon.frontdoor.sequences import Sequences
+from daemon.frontdoor.visits import AccessJournal, Visits
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
 from daemon.measuring import Measuring
@@ -51,10 +55,17 @@ async def serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: sidecar.reload_policy(always=True))
     runner = web.AppRunner(application(sidecar, settings.token), access_log=None)
     await runner.setup()
+    door = _door(sidecar, settings) if settings.front_door else None
     try:
         await _listen(runner, settings)
+        if door:
+            await door.open()
         await sidecar.run()
+    except DoorError as error:
+        raise StartError(str(error)) from None
     finally:
+        if door:
+            await door.close()
         await runner.cleanup()
         await scraper.close()
         await sidecar.triton.close()
@@ -68,12 +79,14 @@ def _build(settings: Settings) -> tuple[Sidecar, Scraper]:
     scraper = Scraper(settings.triton_metrics, settings.triton_timeout_s)
     repository = Repository(settings.model_repository) if settings.model_repository else None
     demand, clock = Demand(), Clock()
+    gate = Gate(clock.now_s)
     observer = Observer(
         triton=triton,
         scraper=scraper,
         repository=repository,
         learned=learned,
         demand=demand,
+        gate=gate,
         clock=clock,
         measuring=Measuring(settings.metrics_interval_s),
         timeout_s=settings.triton_timeout_s,
@@ -89,7 +102,30 @@ def _build(settings: Settings) -> tuple[Sidecar, Scraper]:
     for problem in (learned.problem, journal.problem):
         if problem:
             log.warning("%s", problem)
-    return Sidecar(policy_file, triton, observer, learned, journal, demand, clock), scraper
+    access = AccessJournal(settings.state_directory / "access" / "access.jsonl")
+    parts = (policy_file, triton, observer, learned, journal, access, demand, clock, gate)
+    return Sidecar(*parts), scraper
+
+
+def _door(sidecar: Sidecar, settings: Settings) -> Door:
+    address = Address(
+        host=settings.front_door_host,
+        http_port=settings.front_door_http_port,
+        grpc_port=settings.front_door_grpc_port,
+        triton_http=settings.triton_http,
+        triton_grpc=settings.triton_grpc,
+        message_bytes=settings.front_door_message_bytes,
+        certificate=settings.front_door_certificate,
+        key=settings.front_door_key,
+    )
+    gate, telemetry = sidecar.gate, sidecar.telemetry
+    visits = Visits(
+        requests=telemetry.door_requests,
+        waits=telemetry.door_waits,
+        gate=gate,
+        journal=sidecar.access,
+    )
+    return Door(address, gate, sidecar.triton, visits, Sequences(gate))
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from policies.quantities import parse_bytes, parse_seconds
 
 _DURATIONS = ("triton_timeout", "metrics_interval")
-_SIZES = ("host_memory", "journal_rotate", "journal_keep")
+_SIZES = ("host_memory", "front_door_message", "journal_rotate", "journal_keep")
 
 
 class LogFormat(StrEnum):
@@ -44,6 +44,16 @@ class Settings:
     )
     http_host: str = _setting("0.0.0.0", "Address our own HTTP port listens on.")
     http_port: int = _setting(9400, "Our own HTTP port.")
+    triton_http: str = _setting("127.0.0.1:8000", "Triton's HTTP address, for the front door.")
+    front_door: bool = _setting(True, "Whether the front door is open.")
+    front_door_host: str = _setting("0.0.0.0", "Address the front door listens on.")
+    front_door_http_port: int = _setting(9410, "The front door's HTTP port.")
+    front_door_grpc_port: int = _setting(9411, "The front door's gRPC port.")
+    front_door_message: str = _setting("64MiB", "Largest gRPC message the front door takes.")
+    front_door_certificate: Path | None = _setting(
+        None, "TLS certificate the front door shows to clients, a PEM chain; plain without one."
+    )
+    front_door_key: Path | None = _setting(None, "Key of that certificate, PEM.")
     token: str = _setting(
         "", "Bearer token for calls that change state; without one only loopback may make them."
     )
@@ -57,8 +67,12 @@ class Settings:
         if self.journal_keep_bytes < 4 * self.journal_rotate_bytes:
             allowed = f"at least four times {flag('journal_rotate')}, {self.journal_rotate}"
             raise SettingsError("journal_keep", self.journal_keep, allowed)
-        if not 1 <= self.http_port <= 65535:
-            raise SettingsError("http_port", str(self.http_port), "a port from 1 to 65535")
+        for name in ("http_port", "front_door_http_port", "front_door_grpc_port"):
+            if not 1 <= getattr(self, name) <= 65535:
+                raise SettingsError(name, str(getattr(self, name)), "a port from 1 to 65535")
+        if (self.front_door_certificate is None) != (self.front_door_key is None):
+            missing = "front_door_key" if self.front_door_certificate else "front_door_certificate"
+            raise SettingsError(missing, "", "both a certificate and its key, or neither")
 
     @property
     def triton_timeout_s(self) -> float:
@@ -71,6 +85,10 @@ class Settings:
     @property
     def host_memory_bytes(self) -> int | None:
         return int(_amount(self, "host_memory")) if self.host_memory else None
+
+    @property
+    def front_door_message_bytes(self) -> int:
+        return int(_amount(self, "front_door_message"))
 
     @property
     def journal_rotate_bytes(self) -> int:

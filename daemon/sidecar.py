@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from daemon.actuator import Actuator
 from daemon.clock import Clock
 from daemon.demand import Demand
+from daemon.frontdoor.gate import Gate
+from daemon.frontdoor.visits import AccessJournal
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
 from daemon.observer import Observer
@@ -46,8 +48,10 @@ class Sidecar:
     observer: Observer
     learned: LearnedStore
     journal: JournalWriter
+    access: AccessJournal
     demand: Demand
     clock: Clock
+    gate: Gate
     history: History = field(default_factory=History)
     telemetry: Telemetry = field(init=False)
     actuator: Actuator = field(init=False)
@@ -62,9 +66,10 @@ class Sidecar:
     def __post_init__(self) -> None:
         nothing = Plan((), (), self.history)
         latest = Latest(self.policy_file.policy, self.observer.last, nothing)
-        self.telemetry = Telemetry(latest)
+        self.telemetry = Telemetry(latest, self.gate)
         witness = Witness(self.observer, self.telemetry)
-        self.actuator = Actuator(self.triton, self.clock, witness, self.wake)
+        self.actuator = Actuator(self.triton, self.clock, witness, self.gate, self.wake)
+        self.gate.wake = self.wake
 
     @property
     def is_ready(self) -> bool:
@@ -109,16 +114,19 @@ class Sidecar:
         await self.actuator.close()
         await asyncio.to_thread(self.learned.save)
         await asyncio.to_thread(self.journal.close)
+        self.access.close()
 
     async def tick(self) -> None:
         """One observation, one decision, and its consequences."""
         self.reload_policy()
         policy = self.policy_file.policy
+        asked_at_s = self.clock.now_s()
         snapshot = await self.observer.observe(policy, self.actuator)
         decision = plan(policy, snapshot, self.history)
         self._write(policy, snapshot, decision)
         self.history = decision.history
         self._act(policy, decision)
+        self.gate.saw(policy, snapshot, decision, asked_at_s)
         await self._publish(policy, snapshot, decision)
         self.ticks += 1
 
@@ -141,6 +149,7 @@ class Sidecar:
 
         What nobody carries out is decided again each tick; it is told and counted once.
         """
+        self.actuator.call_off(decision.unloads if policy.mode is Mode.ACT else ())
         would = "" if policy.mode is Mode.ACT else "would "
         for action in decision.actions:
             if action not in self._told:
@@ -153,7 +162,7 @@ class Sidecar:
         self._told = decision.actions
 
     async def _publish(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
-        self.telemetry.latest = Latest(policy, snapshot, decision)
+        self.telemetry.took(Latest(policy, snapshot, decision))
         if snapshot.now_s - self._saved_at_s >= SAVE_EVERY_S:
             self._saved_at_s = snapshot.now_s
             await asyncio.to_thread(self.learned.save)
@@ -188,9 +197,6 @@ class Witness:
 
     def ended(self, name: str, *, well: bool) -> None:
         self.observer.ended(name, well=well)
-
-    def is_busy(self, name: str) -> bool:
-        return self.observer.is_busy(name)
 
 
 def _told(action: Action) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from daemon.frontdoor.gate import Gate
 from policies.actions import Action, Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
@@ -29,6 +30,29 @@ DESCRIPTIONS = (
         "Device memory the model needs, and how it is known.",
     ),
     ("remora_model_waiting_requests", "gauge", "model", "Requests held for the model to load."),
+    (
+        "remora_model_in_flight_requests",
+        "gauge",
+        "model source",
+        "Requests inside Triton: counted where all come through the front door, else estimated.",
+    ),
+    (
+        "remora_model_leases",
+        "gauge",
+        "model",
+        "Streams, sequences and requests on their way that keep the model from leaving.",
+    ),
+    ("remora_model_arrivals_total", "counter", "model", "Requests, held ones included."),
+    ("remora_model_misses_total", "counter", "model", "Requests that found the model absent."),
+    ("remora_door_waiting_requests", "gauge", "", "Requests held at the front door."),
+    ("remora_door_held_bytes", "gauge", "", "What the bodies of held requests take of our memory."),
+    (
+        "remora_door_requests_total",
+        "counter",
+        "model protocol outcome",
+        "Requests at the front door by what became of them; Envoy sends hot ones past it.",
+    ),
+    ("remora_door_wait_seconds", "histogram", "", "How long requests were held."),
     ("remora_holds", "gauge", "reason", "Things wanted and not done, by reason."),
     ("remora_device_total_bytes", "gauge", "device", "Memory of the device."),
     ("remora_device_used_bytes", "gauge", "device", "Memory in use, by everybody."),
@@ -58,6 +82,7 @@ DESCRIPTIONS = (
 
 _TEXTS = {name: (tuple(labels.split()), text) for name, _, labels, text in DESCRIPTIONS}
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_WAIT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _TICK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -75,6 +100,7 @@ class Telemetry:
     """Counters, histograms, and the latest tick."""
 
     latest: Latest
+    gate: Gate
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     actions: Counter = field(init=False)
     load_failures: Counter = field(init=False)
@@ -83,6 +109,9 @@ class Telemetry:
     tick_seconds: Histogram = field(init=False)
     tick_errors: Counter = field(init=False)
     reloads: Counter = field(init=False)
+    door_requests: Counter = field(init=False)
+    door_waits: Histogram = field(init=False)
+    arrivals: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.actions = self._counter("remora_actions_total")
@@ -92,6 +121,8 @@ class Telemetry:
         self.load_seconds = self._histogram("remora_load_seconds", _SECONDS)
         self.unload_seconds = self._histogram("remora_unload_seconds", _SECONDS)
         self.tick_seconds = self._histogram("remora_tick_seconds", _TICK_SECONDS)
+        self.door_requests = self._counter("remora_door_requests_total")
+        self.door_waits = self._histogram("remora_door_wait_seconds", _WAIT_SECONDS)
         self.registry.register(_Gauges(self))
 
     def _counter(self, name: str) -> Counter:
@@ -102,6 +133,14 @@ class Telemetry:
         _, text = _TEXTS[name]
         return Histogram(name, text, buckets=buckets, registry=self.registry)
 
+    def took(self, latest: Latest) -> None:
+        """Takes in a tick."""
+        self.latest = latest
+        if latest.snapshot.reachable:
+            for name, model in latest.snapshot.models.items():
+                if model.arrivals > 0:
+                    self.arrivals[name] = self.arrivals.get(name, 0.0) + model.arrivals
+
     def decided(self, action: Action) -> None:
         self.actions.labels(type(action).__name__.lower(), action.reason.value).inc()
 
@@ -110,11 +149,15 @@ class _Gauges(Collector):
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        latest = self._telemetry.latest
+    def collect(self) -> Iterator[Metric]:
+        latest, gate = self._telemetry.latest, self._telemetry.gate
         yield _gauge("remora_triton_reachable", [((), latest.snapshot.reachable)])
         yield from _device_gauges(latest)
         yield from _model_gauges(latest.snapshot)
+        yield _counted("remora_model_arrivals_total", self._telemetry.arrivals)
+        yield _counted("remora_model_misses_total", gate.misses)
+        yield _gauge("remora_door_waiting_requests", [((), gate.waiting)])
+        yield _gauge("remora_door_held_bytes", [((), gate.held_bytes)])
         counts = Counts(hold.reason.value for hold in latest.plan.holds)
         yield _gauge("remora_holds", [((reason,), n) for reason, n in sorted(counts.items())])
 
@@ -139,6 +182,15 @@ def _gauge(name: str, rows: Iterable[tuple[tuple[str, ...], float | None]]) -> G
     return family
 
 
+def _counted(name: str, by_model: Mapping[str, float]) -> CounterMetricFamily:
+    """A family with a sample for each model of the repository that was asked for."""
+    labels, text = _TEXTS[name]
+    family = CounterMetricFamily(name, text, labels=labels)
+    for model, number in sorted(by_model.items()):
+        family.add_metric((model,), number)
+    return family
+
+
 def _device_gauges(latest: Latest) -> Iterator[GaugeMetricFamily]:
     ledger = Ledger(latest.policy, latest.snapshot, Units(latest.policy, latest.snapshot.models))
     devices = latest.snapshot.devices
@@ -159,6 +211,15 @@ def _model_gauges(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
     yield _gauge("remora_models", (((state.value,), states[state]) for state in ModelState))
     yield _gauge("remora_model_resident", (((n,), m.state is ModelState.READY) for n, m in models))
     yield _gauge("remora_model_waiting_requests", (((n,), m.waiting) for n, m in models))
+    yield _gauge(
+        "remora_model_in_flight_requests",
+        (
+            ((n, "counted" if m.in_flight_counted else "estimated"), m.in_flight)
+            for n, m in models
+            if m.state is ModelState.READY
+        ),
+    )
+    yield _gauge("remora_model_leases", (((n,), m.leases) for n, m in models))
     yield _gauge(
         "remora_model_footprint_bytes",
         (

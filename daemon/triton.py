@@ -27,7 +27,7 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from policies.snapshot import ErrorClass, ModelState
 
-_CHANNEL = [
+CHANNEL = [
     # The index of a very large repository outgrows gRPC's usual 4 MiB.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -130,7 +130,7 @@ class Triton:
     _client: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self._client = InferenceServerClient(self.url, channel_args=_CHANNEL)
+        self._client = InferenceServerClient(self.url, channel_args=CHANNEL)
 
     async def close(self) -> None:
         await self._client.close()
@@ -171,6 +171,11 @@ class Triton:
         """The configuration that a loaded ``name`` runs with, completed by Triton."""
         answer = await _ask(self._client.get_model_config(name, client_timeout=timeout_s))
         return answer.config
+
+    async def is_ready(self, name: str, version: str, timeout_s: float) -> bool:
+        """Whether ``name`` can serve; in any version where ``version`` is empty."""
+        ready = self._client.is_model_ready(name, version, client_timeout=timeout_s)
+        return bool(await _ask(ready))
 
     async def probe(self, name: str, timeout_s: float) -> bool:
         """Whether ``name``, READY by the index, cannot serve: its process has died.

@@ -4,7 +4,7 @@ Every action and every hold carries exactly one `Reason`; logs, metrics, the jou
 `explain` and the tests all speak of it by that one name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,14 +12,20 @@ from policies.history import History
 
 
 class Reason(StrEnum):
-    """Why a model is loaded, unloaded or left as it is."""
+    """Why a model is loaded, unloaded or left as it is.
+
+    turns_away: waiting does not help, so a request for it is better refused at once. The
+        front door still holds one whose next try (the hold's ``retry_at_s``) is near.
+    """
 
     meaning: str
+    turns_away: bool
 
-    def __new__(cls, word: str, meaning: str) -> "Reason":
+    def __new__(cls, word: str, meaning: str, turns_away: bool = False) -> "Reason":
         reason = str.__new__(cls, word)
         reason._value_ = word
         reason.meaning = meaning
+        reason.turns_away = turns_away
         return reason
 
     # why a model comes in
@@ -39,12 +45,21 @@ class Reason(StrEnum):
     SWAP_DOES_NOT_PAY = "swap_does_not_pay", "What would leave is worth about as much or more."
     MINIMUM_RESIDENCY = "minimum_residency", "What would leave for it has only just come in."
     OUTRANKED = "outranked", "A worthier model waits for residents to come of age."
-    NO_ROOM = "no_room", "Nothing that may leave makes enough room."
-    LARGER_THAN_BUDGET = "larger_than_budget", "It would not fit into the empty budget."
-    FOOTPRINT_UNKNOWN = "footprint_unknown", "Nothing is known of its size, or of a resident's."
-    BUDGET_UNKNOWN = "budget_unknown", "The budget is a share of a device of unknown size."
-    NOT_IN_REPOSITORY = "not_in_repository", "It, or a model it needs, is not in the repository."
-    BACKING_OFF = "backing_off", "It failed, and is tried again later."
+    NO_ROOM = "no_room", "Nothing that may leave now makes enough room."
+    PINNED_OUT = "pinned_out", "Pinned models take the memory it needs.", True
+    LARGER_THAN_BUDGET = "larger_than_budget", "It would not fit into the empty budget.", True
+    FOOTPRINT_UNKNOWN = (
+        "footprint_unknown",
+        "Nothing is known of its size, or of a resident's.",
+        True,
+    )
+    BUDGET_UNKNOWN = "budget_unknown", "The budget is a share of a device of unknown size.", True
+    NOT_IN_REPOSITORY = (
+        "not_in_repository",
+        "It, or a model it needs, is not in the repository.",
+        True,
+    )
+    BACKING_OFF = "backing_off", "It failed, and is tried again later.", True
     COOLING_DOWN = "cooling_down", "It has just been let go."
     CHURN_LIMIT = "churn_limit", "As many models were evicted of late as the policy allows."
     DEVICE_OVERUSED = "device_overused", "Memory is used beyond what the models account for."
@@ -86,7 +101,8 @@ class Hold:
     """Something wanted that did not happen.
 
     subject: a model's name, a device's id, or "" for everything.
-    retry_at_s: when it may be tried again, where that is known.
+    retry_at_s: when it may be tried again, where that is known; of a swap that does not pay,
+        the moment from which the waiting of its requests would make it pay.
     detail: the numbers, in words.
     """
 
@@ -97,6 +113,15 @@ class Hold:
 
 
 Action = Load | Unload
+
+_NAMES_SHOWN = 3
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few names of many, and how many more there are."""
+    ordered = sorted(names)
+    shown, more = ", ".join(ordered[:_NAMES_SHOWN]), len(ordered) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
 # A load nobody has timed yet: one second to start, then two gigabytes a second.
 PRIOR_START_S = 1.0
 PRIOR_BYTES_PER_S = 2e9
+_LIKELY_INSIDE = 0.5
 
 
 def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
@@ -28,12 +29,18 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
         return history
     now_s = snapshot.now_s
     through = _arrivals_through_callers(policy, snapshot.models)
+    lent = _busy_through_callers(policy, snapshot.models)
     models = {}
     for name, model in snapshot.models.items():
         past = history.models.get(name, NOTHING)
         arrivals = max(0.0, model.arrivals - through.get(name, 0.0))
         present = _with_state(policy, model, past, now_s)
-        if arrivals > 0 or model.waiting or _is_busy(model):
+        if present.left_for is not None:
+            stays = model.state is ModelState.READY and name not in history.leaving
+            if stays or _has_come(snapshot, present.left_for):
+                present = replace(present, left_for=None)
+        is_in_use = is_busy(model) and (name not in lent or model.leases > 0)
+        if arrivals > 0 or model.waiting or is_in_use:
             present = _with_use(policy, model, present, arrivals, history.inflation, now_s)
         if present is not NOTHING:
             models[name] = present
@@ -89,9 +96,28 @@ def _arrivals_through_callers(policy: Policy, models: Mapping[str, Model]) -> Ma
     return through
 
 
-def _is_busy(model: Model) -> bool:
-    """Requests are inside; those that a leaving model still finishes do not call it back."""
-    return model.state is ModelState.READY and bool(model.in_flight or model.pending)
+def _busy_through_callers(policy: Policy, models: Mapping[str, Model]) -> frozenset[str]:
+    """Members that work for an ensemble or a caller; their requests are not their own."""
+    return frozenset(
+        member
+        for name, model in models.items()
+        if model.arrivals > 0 or is_busy(model)
+        for member in (*model.steps, *policy.calls(name))
+    )
+
+
+def is_busy(model: Model) -> bool:
+    """Requests are inside, or a stream is open; what a leaving model still finishes is no use.
+
+    Requests that were counted are believed to the last one. An estimate is an average of
+    requests that have ended, and so came among the arrivals already; its tail may fade for
+    ever. It says that somebody is inside when it is nearer to one request than to none.
+    """
+    if model.state is not ModelState.READY:
+        return False
+    inside = model.in_flight or 0.0
+    is_inside = inside > 0 if model.in_flight_counted else inside >= _LIKELY_INSIDE
+    return is_inside or bool(model.pending) or model.leases > 0
 
 
 def _with_use(
@@ -155,6 +181,12 @@ def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) 
     if model.failure and (present.failed_at_s is None or model.failure.at_s > present.failed_at_s):
         present = _with_failure(policy, model, present)
     return present
+
+
+def _has_come(snapshot: Snapshot, name: str) -> bool:
+    """Whether the model that another made room for is there, or will never be."""
+    model = snapshot.models.get(name)
+    return model is None or model.state is ModelState.READY
 
 
 def _with_failure(policy: Policy, model: Model, past: ModelHistory) -> ModelHistory:

@@ -71,10 +71,12 @@ class Draft:
     def is_leaving(self, name: str) -> bool:
         return name in self.gone or self.survey.state(name) is ModelState.UNLOADING
 
-    def leavers(self, staying: Collection[str] = ()) -> Iterator[Resident]:
-        """All that may still leave, without what must stay; the least worth first."""
+    def leavers(
+        self, staying: Collection[str] = (), *, engaged: bool = False
+    ) -> Iterator[Resident]:
+        """All that may still leave, without what must stay, in the order of `Survey.leavers`."""
         gone, kept = self.gone, self.kept
-        for resident in self.survey.leavers():
+        for resident in self.survey.leavers(engaged=engaged):
             if resident.name in gone or resident.name in kept or resident.name in staying:
                 continue
             if resident.takes:
@@ -108,6 +110,11 @@ class Draft:
         for unload in self.unloads:
             if unload.reason is Reason.SICK:
                 models[unload.model] = replace(models[unload.model], restore=True)
+            if unload.for_model is not None:
+                for name in (unload.model, *unload.takes):
+                    past = models.get(name, NOTHING)
+                    if past.left_for != unload.for_model:
+                        models[name] = replace(past, left_for=unload.for_model)
         counted = sum(name in fresh for name in self.victims)
         credits = [survey.past(name).credit for name in self.victims]
         return replace(

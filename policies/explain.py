@@ -6,12 +6,12 @@ Owns the wording. Decides nothing: it retells what `plan` found, by the same sur
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from policies.actions import Hold, Load, Plan, Unload
+from policies.actions import Hold, Load, Plan, Reason, Unload
 from policies.demand import load_time_s, rates
 from policies.memory import Ledger
 from policies.policy import Policy
 from policies.quantities import format_bytes
-from policies.snapshot import ModelState, Snapshot
+from policies.snapshot import Model, ModelState, Snapshot
 from policies.survey import Survey
 from policies.units import Units
 
@@ -63,7 +63,8 @@ def _reason(survey: Survey, plan: Plan, name: str) -> tuple[str | None, str]:
             return action.reason, f"it is being loaded ({action.reason})"
         if isinstance(action, Unload) and name in (action.model, *action.takes):
             room = f", for {action.for_model}" if action.for_model else ""
-            return action.reason, f"it is being unloaded ({action.reason}{room})"
+            doing = "draining, to be" if survey.models[name].draining else "being"
+            return action.reason, f"it is {doing} unloaded ({action.reason}{room})"
     hold = next((hold for hold in plan.holds if hold.subject in (name, "")), None)
     if hold:
         return hold.reason, f"it is held ({hold.reason}){_details(survey, hold)}"
@@ -73,7 +74,10 @@ def _reason(survey: Survey, plan: Plan, name: str) -> tuple[str | None, str]:
 def _details(survey: Survey, hold: Hold) -> str:
     detail = f": {hold.detail}" if hold.detail else ""
     if hold.retry_at_s is not None:
-        detail += f"; next try in {max(0.0, hold.retry_at_s - survey.now_s):.0f} s"
+        left_s = max(0.0, hold.retry_at_s - survey.now_s)
+        if hold.reason is Reason.SWAP_DOES_NOT_PAY:
+            return f"{detail}; by waiting alone it pays in {left_s:.0f} s"
+        detail += f"; next try in {left_s:.0f} s"
     return detail
 
 
@@ -85,6 +89,10 @@ def _reason_of_rest(survey: Survey, name: str) -> tuple[str | None, str]:
         if survey.has_caller_here(name):
             callers = ", ".join(c for c in survey.units.callers(name) if survey.is_here(c))
             return None, f"it is needed by {callers}"
+        if survey.is_engaged(name):
+            return None, "it stays for open streams, or requests on their way to it"
+        if survey.models[name].draining:
+            return None, "it stays after all: its drain is called off"
         return None, "it stays, since nothing worth more needs its memory"
     if state is ModelState.UNLOADED:
         return None, "no request calls for it"
@@ -110,8 +118,18 @@ def _demand(survey: Survey, name: str) -> dict[str, float | str | bool | None]:
         "slow_rate": slow,
         "waiting": model.waiting,
         "oldest_wait_s": model.oldest_wait_s,
+        "in_flight": model.in_flight,
+        "in_flight_is": _how_known(model),
+        "leases": model.leases,
+        "draining": model.draining,
         "last_use_s_ago": None if past.last_use_s is None else survey.now_s - past.last_use_s,
     }
+
+
+def _how_known(model: Model) -> str | None:
+    if model.in_flight is None:
+        return None
+    return "counted" if model.in_flight_counted else "estimated"
 
 
 def _standing(survey: Survey, name: str) -> dict[str, float | str | bool | None]:

@@ -22,6 +22,7 @@ class ModelHistory:
     resident_since_s: when it was first seen READY; None while it is not.
     left_at_s: when it was last seen to leave.
     unwanted_at_s: when the plan last let it go (the start of its cooldown).
+    left_for: the model it makes, or made, room for, until that one has come in.
     restore: it was resident and vanished by no decision of ours, or heals.
     failures: failed loads in a row. retry_at_s: no load before that.
     """
@@ -41,6 +42,7 @@ class ModelHistory:
     error_class: ErrorClass | None = None
     retry_at_s: float | None = None
     revision: str | None = None
+    left_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,8 +153,14 @@ class Ledger:
             self._account(device).budget is not None for device, amount in need.items() if amount
         )
 
-    def larger_than_budget(self, need: Need) -> bool:
-        return any(amount > (self._account(device).budget or 0) for device, amount in need.items())
+    def too_small(self, need: Need, beside: Need) -> dict[str, int]:
+        """Budgets in bytes that cannot hold ``need`` beside what stays, though all else left."""
+        budgets = {device: self._account(device).budget or 0 for device in need}
+        return {
+            device: budgets[device]
+            for device, amount in need.items()
+            if amount > 0 and amount + beside.get(device, 0) > budgets[device]
+        }
 
 
 def footprint(model: Model) -> Need:

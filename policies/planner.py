@@ -6,10 +6,16 @@ or makes room if that pays, or is held with the reason why not.
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
-a device's budget (see `policies.memory`), and never unloads what is pinned, except to heal it.
+a device's budget (see `policies.memory`), and never unloads what is pinned or engaged (open
+streams, requests on their way), except to heal it.
+
+An unload that is decided takes effect when the model has drained. Until then it is decided
+again each tick, like everything else, and a plan without it calls the drain off.
 """
 
-from policies.actions import Hold, Plan, Reason
+from collections.abc import Mapping
+
+from policies.actions import Hold, Plan, Reason, listed
 from policies.demand import advance
 from policies.draft import Draft
 from policies.history import History
@@ -67,8 +73,20 @@ def _relieve(draft: Draft) -> None:
                 draft.unload(resident, Reason.OVER_BUDGET)
         short = draft.ledger.overdrawn().get(device)
         if short:
-            detail = f"pinned models and loads exceed the budget by {format_bytes(short)}"
-            draft.hold(device, Reason.OVER_BUDGET, detail)
+            draft.hold(device, Reason.OVER_BUDGET, _why_over(draft, device, short))
+
+
+def _why_over(draft: Draft, device: str, short: int) -> str:
+    engaged = [
+        name
+        for resident in draft.leavers(engaged=True)
+        for name in (resident.name, *resident.takes)
+        if draft.survey.is_engaged(name) and draft.survey.taken_by([name]).get(device, 0) > 0
+    ]
+    if engaged:
+        subject = f"open streams or requests on their way to {listed(engaged)}"
+        return f"{subject} keep the budget exceeded by {format_bytes(short)}"
+    return f"pinned models and loads exceed the budget by {format_bytes(short)}"
 
 
 def _let_idle_go(draft: Draft) -> None:
@@ -85,17 +103,27 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
 
     A caller is as urgent as the members it brings, and goes before them: a step loaded by
     hand would be loaded a second time with its ensemble.
+
+    Who left for another comes after it. Those who wait for it since were foreseen when the
+    swap was found to pay; counted again, they would undo it when its memory is free.
     """
     reasons = {name: why for name in survey.absent() if (why := _why_wanted(survey, name))}
+    turns = {name: _turn(survey, name, reasons) for name in reasons}
     found = []
-    for name, reason in reasons.items():
-        members = survey.units.members(name)
-        urgency = max(survey.density(member) for member in members if member in reasons)
-        found.append((_RANKS.get(reason, 2), -urgency, -len(members), name))
+    for name, turn in turns.items():
+        before = turns.get(survey.past(name).left_for or "", turn)
+        found.append((max(turn, before), turn < before, turn, name))
     return [(name, reasons[name]) for *_, name in sorted(found)]
 
 
+_Turn = tuple[int, float, int, str]
 _RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 1}
+
+
+def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
+    members = survey.units.members(name)
+    urgency = max(survey.density(member) for member in members if member in reasons)
+    return _RANKS.get(reasons[name], 2), -urgency, -len(members), name
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:
@@ -127,17 +155,42 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
         draft.hold(name, Reason.FOOTPRINT_UNKNOWN, _unknown_sizes(survey, name))
     elif not ledger.has_budget(need):
         draft.hold(name, Reason.BUDGET_UNKNOWN, "set a budget in bytes for its device")
-    elif ledger.larger_than_budget(need):
-        draft.hold(name, Reason.LARGER_THAN_BUDGET, _amounts(need))
+    elif budgets := ledger.too_small(need, survey.taken_by(_members_staying(survey, name))):
+        draft.hold(name, Reason.LARGER_THAN_BUDGET, _over_budgets(survey, name, need, budgets))
     elif ledger.fits_now(need):
         _take_slot(draft, name, reason, need)
     elif not ledger.shortfall(need):
         draft.claim(name, Reason.WAITING_FOR_UNLOAD, _amounts(need), need)
+    elif pins := _pins_in_the_way(draft, name, need):
+        draft.hold(name, Reason.PINNED_OUT, f"memory is taken by pinned models ({listed(pins)})")
     elif reason in (Reason.RESTORED, Reason.HEALED):
         # What merely used to be here takes free memory only, and nobody's place.
         draft.hold(name, Reason.NO_ROOM, _amounts(need))
     else:
         make_room(draft, name, reason, need)
+
+
+def _members_staying(survey: Survey, name: str) -> set[str]:
+    """Members that are here and stay. A stale one is copied, and ``need`` speaks for it."""
+    members = survey.units.members(name)
+    return {m for m in members if survey.is_here(m) and not survey.models[m].stale}
+
+
+def _pins_in_the_way(draft: Draft, name: str, need: Need) -> list[str]:
+    """Pinned models beside which ``name`` does not fit, though everything else left.
+
+    Those count that are here or come by this plan. A pin that cannot be met itself (too
+    large, broken, or shut out by other pins) takes nothing, and shuts nobody out.
+    """
+    survey = draft.survey
+    members = _members_staying(survey, name)
+    pins = {
+        pin
+        for pin in survey.pinned
+        if survey.is_here(pin) or pin in draft.coming or pin in draft.kept
+    }
+    short = draft.ledger.too_small(need, survey.taken_by(pins | members))
+    return [pin for pin in pins if any(survey.taken_by([pin]).get(device) for device in short)]
 
 
 def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
@@ -224,8 +277,18 @@ def _failures(survey: Survey, name: str) -> str:
     for member in (name, *survey.missing_members(name)):
         failure = survey.models[member].failure
         if failure and survey.past(member).failures:
-            return f"{member} failed {survey.past(member).failures} times: {failure.message}"
+            times = survey.past(member).failures
+            return f"{member} failed {f'{times} times' if times > 1 else 'once'}: {failure.message}"
     return ""
+
+
+def _over_budgets(survey: Survey, name: str, need: Need, budgets: Need) -> str:
+    here = survey.taken_by(_members_staying(survey, name))
+    amounts = {device: need[device] + here.get(device, 0) for device in sorted(budgets)}
+    return "needs " + ", ".join(
+        f"{format_bytes(amount)} on {device}, where the budget is {format_bytes(budgets[device])}"
+        for device, amount in amounts.items()
+    )
 
 
 def _amounts(need: Need) -> str:

@@ -217,6 +217,25 @@ class Unloads(_Section):
     """A sick model still unloading after this is loaded over: Triton never ends such an unload."""
 
 
+class FrontDoor(_Section):
+    """How requests are held for models that are not there."""
+
+    wait_s: PositiveSeconds = 60.0
+    """The longest a request is held; a client's own deadline may end it sooner."""
+    waiters: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
+    """Requests held at once, for all models together."""
+    waiters_per_model: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """Requests held at once for one model."""
+    held_bytes: Bytes = 64 * 2**20
+    """Bodies of held requests, all together."""
+    retry_wait_s: Seconds = 2.0
+    """A request waits for the next try of a failed load when it is at most this far off."""
+    lease_s: PositiveSeconds = 30.0
+    """A stream keeps the models it has asked for resident for this long after its last message."""
+    access_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of requests written to the access journal; refused and failed ones always are."""
+
+
 class Footprints(_Section):
     """How sizes are guessed before they are measured."""
 
@@ -284,6 +303,7 @@ class Policy(_Section):
     churn: Churn = Churn()
     loads: Loads = Loads()
     unloads: Unloads = Unloads()
+    front_door: FrontDoor = FrontDoor()
     footprints: Footprints = Footprints()
     models: Mapping[str, ModelPolicy] = Field(default_factory=dict)
     """Wishes by model name or pattern (``bert-*``): later patterns win, an exact name over all."""

@@ -39,18 +39,20 @@ class Ranking:
     worth: value of having it resident, in a unit of the ranking's own.
     per_byte: models leave by worth per byte, and the worths of several victims add up;
         otherwise they leave by worth itself and only the best of them counts.
+    waits_s: seconds of further waiting until its worth has grown by so much; None where
+        waiting adds nothing.
     """
 
     worth: Callable[[Policy, Standing, History, float], float]
     per_byte: bool
+    waits_s: Callable[[Policy, Standing, float, float], float | None]
 
     def density(self, worth: float, size_bytes: int) -> float:
         return worth / max(1, size_bytes) if self.per_byte else worth
 
-    def pays(self, incoming: float, victims: Sequence[float], hysteresis: float) -> bool:
-        """Whether ``incoming`` is worth clearly more than what would leave for it."""
-        lost = sum(victims) if self.per_byte else max(victims, default=0.0)
-        return incoming > lost * (1 + hysteresis)
+    def price(self, victims: Sequence[float]) -> float:
+        """What several victims cost together; worth more than that, a swap pays."""
+        return sum(victims) if self.per_byte else max(victims, default=0.0)
 
 
 def expected_cold(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
@@ -61,13 +63,55 @@ def expected_cold(policy: Policy, standing: Standing, history: History, now_s: f
     it on average. Requests that wait already are certain, and count for what they have waited
     too, so that nobody is passed over for ever. Requests that came and do not wait are no
     more certain than those of a resident, or two models with the same rate would take turns.
+
+    Requests that wait for a model that drains are the first of those whom its absence was
+    expected to hold up. They count as far as they are a surge (see `_surge`), and not for what
+    they have waited, or each drain of a busy model would look like a mistake as soon as it
+    began, and be called off, and another's begin, and what waits for its memory would never
+    come in.
     """
     model, absence_s = standing.model, standing.absence_s
     rate = max(rates(policy, standing.past, now_s))
     chance = 1.0 if model.waiting > 0 else -math.expm1(-rate * policy.horizon_s)
+    oldest_s = max(0.0, model.oldest_wait_s)
     seconds = chance * absence_s * (1 + rate * absence_s / 2)
-    seconds += min(max(0, model.waiting), _CROWD) * (absence_s + max(0.0, model.oldest_wait_s))
+    if model.draining:
+        seconds += _surge(policy, model, rate) * absence_s
+    else:
+        seconds += _crowd(model) * (absence_s + oldest_s)
     return policy.weight(model.name) * seconds
+
+
+def _crowd(model: Model) -> int:
+    return min(max(0, model.waiting), _CROWD)
+
+
+def _surge(policy: Policy, model: Model, rate: float) -> float:
+    """Those who wait beyond the one who came first and all that chance explains after it."""
+    foretold = rate * (max(0.0, model.oldest_wait_s) + policy.tick_s)
+    surge = _crowd(model) - 1 - foretold - 2 * math.sqrt(foretold)
+    return max(0.0, surge)
+
+
+def waiting_for(policy: Policy, standing: Standing, more: float, now_s: float) -> float | None:
+    """Seconds until `expected_cold` has grown by ``more``, if requests go on coming as of late.
+
+    Those who wait gain a second each second, and those who come meanwhile (at the rate r)
+    wait too, so ``more`` = weight × (r t² + (waiting + r (absence + oldest wait)) t). Leaving
+    out those to come would refuse each of them alone, and they would never be enough.
+    """
+    model = standing.model
+    if model.waiting <= 0:
+        return None
+    rate = max(rates(policy, standing.past, now_s))
+    seconds = max(0.0, more) / policy.weight(model.name)
+    pace = _crowd(model) + rate * (standing.absence_s + max(0.0, model.oldest_wait_s))
+    waits_s = 2 * seconds / (pace + math.sqrt(pace * pace + 4 * rate * seconds))
+    return waits_s if math.isfinite(waits_s) else None
+
+
+def never(policy: Policy, standing: Standing, more: float, now_s: float) -> None:
+    """For rankings in which waiting counts for nothing."""
 
 
 def greedy_dual(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
@@ -87,8 +131,8 @@ def least_recent(policy: Policy, standing: Standing, history: History, now_s: fl
 
 
 RANKINGS: Mapping[RankingName, Ranking] = {
-    RankingName.EXPECTED_COLD: Ranking(expected_cold, per_byte=True),
-    RankingName.GREEDY_DUAL: Ranking(greedy_dual, per_byte=False),
-    RankingName.LFU: Ranking(least_frequent, per_byte=False),
-    RankingName.LRU: Ranking(least_recent, per_byte=False),
+    RankingName.EXPECTED_COLD: Ranking(expected_cold, per_byte=True, waits_s=waiting_for),
+    RankingName.GREEDY_DUAL: Ranking(greedy_dual, per_byte=False, waits_s=never),
+    RankingName.LFU: Ranking(least_frequent, per_byte=False, waits_s=never),
+    RankingName.LRU: Ranking(least_recent, per_byte=False, waits_s=never),
 }

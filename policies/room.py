@@ -1,14 +1,18 @@
 """Making room: who leaves for a model that does not fit, and whether it is worth them.
 
 Owns the choice of victims and the limits on it: hysteresis, minimum residency, churn.
+
+Victims are chosen anew each tick until their unload is seen, and may drain meanwhile. So
+what a choice rests on must not change by having been made: see `policies.survey` for the
+order in which models leave, and for what one that drains costs.
 """
 
 from collections.abc import Iterable
 
-from policies.actions import Reason
+from policies.actions import Reason, listed
 from policies.draft import Draft
 from policies.memory import Need
-from policies.ranking import RANKINGS
+from policies.snapshot import ModelState
 from policies.survey import Resident, Survey
 
 
@@ -27,14 +31,16 @@ def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
     victims = _choose(of_age, missing)
     with_young = victims or _choose(draft.leavers(members), missing)
     if with_young is None:
-        draft.hold(name, *_why_no_room(draft, name, need))
+        draft.hold(name, *_why_no_room(draft, name, need, missing))
     elif victims is None and _pays(survey, name, reason, with_young):
         draft.first = name
         young = ", ".join(v.name for v in with_young if v.young)
         draft.hold(name, Reason.MINIMUM_RESIDENCY, young)
     elif victims is None or not _pays(survey, name, reason, victims):
-        lost = ", ".join(f"{v.name} {v.worth:.3g}" for v in victims or with_young)
-        draft.hold(name, Reason.SWAP_DOES_NOT_PAY, f"worth {survey.worth(name):.3g} over {lost}")
+        lost = victims or with_young
+        against = ", ".join(f"{v.name} {v.worth:.3g}" for v in lost)
+        detail = f"worth {survey.worth(name):.3g} over {against}"
+        draft.hold(name, Reason.SWAP_DOES_NOT_PAY, detail, _pays_at_s(survey, name, lost))
     elif reason is not Reason.PINNED and draft.are_too_many(victims):
         allowed = f"{survey.policy.churn.evictions} in {survey.policy.churn.window_s:g} s"
         draft.hold(name, Reason.CHURN_LIMIT, f"{len(victims)} more evictions; allowed: {allowed}")
@@ -60,9 +66,10 @@ def _choose(leavers: Iterable[Resident], missing: Need) -> list[Resident] | None
 
 
 def _without_needless(chosen: list[Resident], missing: Need) -> list[Resident]:
-    """Gives back, the worthiest first, victims that the later and larger ones made needless."""
+    """Gives back victims that the later and larger ones made needless: the worthiest first,
+    and those that drain already last."""
     kept = list(chosen)
-    for victim in sorted(chosen, key=lambda v: (-v.worth, v.name)):
+    for victim in sorted(chosen, key=lambda v: (v.draining, -v.worth, v.name)):
         others = [v for v in kept if v is not victim]
         if not _short_of(missing, others):
             kept = others
@@ -80,18 +87,35 @@ def _less(missing: Need, frees: Need) -> dict[str, int]:
 
 
 def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) -> bool:
-    if reason is Reason.PINNED:
-        return True
-    ranking = RANKINGS[survey.policy.ranking]
-    worths = [victim.worth for victim in victims]
-    return ranking.pays(survey.worth(name), worths, survey.policy.residency.hysteresis)
+    return reason is Reason.PINNED or survey.worth(name) > _price(survey, victims)
 
 
-def _why_no_room(draft: Draft, name: str, need: Need) -> tuple[Reason, str]:
+def _price(survey: Survey, victims: list[Resident]) -> float:
+    return survey.ranking.price([victim.price for victim in victims])
+
+
+def _pays_at_s(survey: Survey, name: str, victims: list[Resident]) -> float | None:
+    """When the swap would pay by waiting alone, victims staying as dear as they are."""
+    waits_s = survey.waits_s(name, _price(survey, victims))
+    return None if waits_s is None else round(survey.now_s + waits_s, 3)
+
+
+def _why_no_room(draft: Draft, name: str, need: Need, missing: Need) -> tuple[Reason, str]:
     """Names the rule without which there would have been room."""
-    survey = draft.survey
-    members = survey.units.members(name)
-    pinned = sum(survey.is_here(n) for n in survey.pinned if n not in members)
     if draft.ledger.is_overused(need):
         return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
-    return Reason.NO_ROOM, f"memory is taken by pinned models ({pinned}) or by loads under way"
+    survey = draft.survey
+    members = survey.units.members(name)
+    unleased = _choose(draft.leavers(members, engaged=True), missing)
+    if unleased is not None:
+        leaving = (n for victim in unleased for n in (victim.name, *victim.takes))
+        engaged = listed(n for n in leaving if survey.is_engaged(n))
+        return Reason.NO_ROOM, f"open streams or requests on their way keep {engaged} here"
+    loading = {n for n in survey.models if survey.state(n) is ModelState.LOADING} | draft.coming
+    takers = {
+        "pinned models": {n for n in survey.pinned if survey.is_here(n)} - loading,
+        "loads under way": loading,
+        "worthier models to come": {n for n in draft.kept if not survey.is_here(n)} - loading,
+    }
+    said = [f"{who} ({listed(names)})" for who, names in takers.items() if names - {*members}]
+    return Reason.NO_ROOM, f"memory is taken by {', '.join(said) or 'what others need'}"

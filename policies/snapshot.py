@@ -90,7 +90,13 @@ class Model:
     load_s: expected seconds of one load (learned, else a prior); None when unknown.
     arrivals: requests since the last snapshot, misses included, whoever counted them.
     waiting, oldest_wait_s: requests held for it to load, and the longest such wait.
-    in_flight: requests executing inside Triton; None where no proxy counts them.
+    in_flight: requests inside Triton; None when nothing tells.
+    in_flight_counted: the front door counted them one by one; else they are estimated
+        from how long Triton says that requests took.
+    leases: streams and sequences open on it, and released requests still on their way to
+        it; it does not leave while there are any.
+    draining: READY, and its unload is decided and not sent: new requests are held at the
+        door, and a plan without that unload calls it off.
     pending: requests in Triton's queue; None while the model has no such gauge.
     queue_s, compute_s, executions: what those arrivals cost since the last snapshot.
     steps: models an ensemble is made of; Triton loads them with it.
@@ -109,7 +115,10 @@ class Model:
     arrivals: float = 0.0
     waiting: int = 0
     oldest_wait_s: float = 0.0
-    in_flight: int | None = None
+    in_flight: float | None = None
+    in_flight_counted: bool = False
+    leases: int = 0
+    draining: bool = False
     pending: int | None = None
     queue_s: float = 0.0
     compute_s: float = 0.0

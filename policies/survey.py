@@ -4,14 +4,14 @@ Owns the questions (who is pinned, who is free to leave, what would a load take,
 it worth). Refuses to decide: that is `policies.planner`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from policies.demand import is_wanted, load_time_s
+from policies.demand import is_busy, is_wanted, load_time_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
 from policies.policy import Policy
-from policies.ranking import RANKINGS, Standing
+from policies.ranking import RANKINGS, Ranking, Standing
 from policies.snapshot import Model, ModelState, Snapshot
 from policies.units import Units
 
@@ -24,14 +24,19 @@ class Resident:
 
     takes: those members, callers first, so that none is pulled from under another.
     frees: bytes by device that come free with all of them.
+    price: what another must be worth more than: its worth, with the hysteresis on top.
     young: it has not been here for its minimum residency.
+    draining: its unload is decided already and can still be called off. It has paid the
+        hysteresis: the swap goes on for as long as it brings more than it costs.
     """
 
     name: str
     takes: tuple[str, ...]
     frees: Need
     worth: float
+    price: float
     young: bool
+    draining: bool
 
 
 @dataclass(slots=True)
@@ -44,7 +49,7 @@ class Survey:
     pinned: frozenset[str] = frozenset()
     _worths: dict[str, float] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
-    _leavers: tuple[Resident, ...] | None = None
+    _leavers: dict[bool, tuple[Resident, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, snapshot: Snapshot, history: History, units: Units) -> "Survey":
@@ -62,6 +67,10 @@ class Survey:
     @property
     def models(self) -> Mapping[str, Model]:
         return self.snapshot.models
+
+    @property
+    def ranking(self) -> Ranking:
+        return RANKINGS[self.policy.ranking]
 
     def past(self, name: str) -> ModelHistory:
         return self.history.models.get(name, NOTHING)
@@ -81,13 +90,25 @@ class Survey:
     def worth(self, name: str) -> float:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""
         if name not in self._worths:
-            model = self.models[name]
-            standing = Standing(model, self.past(name), self.size_bytes(name), self.absence_s(name))
-            ranking = RANKINGS[self.policy.ranking]
-            worth = ranking.worth(self.policy, standing, self.history, self.now_s)
+            standing = self._standing(name)
+            worth = self.ranking.worth(self.policy, standing, self.history, self.now_s)
             # Odd input (an infinite weight times nothing) must not make the order undefined.
             self._worths[name] = worth if worth == worth else 0.0
         return self._worths[name]
+
+    def price(self, name: str) -> float:
+        """What a model must be worth more than, to take the place of ``name``."""
+        settled = self.models[name].draining
+        return self.worth(name) * (1 if settled else 1 + self.policy.residency.hysteresis)
+
+    def waits_s(self, name: str, price: float) -> float | None:
+        """Seconds of further waiting that make ``name`` worth ``price``; None when none do."""
+        more = price - self.worth(name)
+        return self.ranking.waits_s(self.policy, self._standing(name), more, self.now_s)
+
+    def _standing(self, name: str) -> Standing:
+        model, past = self.models[name], self.past(name)
+        return Standing(model, past, self.size_bytes(name), self.absence_s(name))
 
     def absence_s(self, name: str) -> float:
         """Seconds that pass, were ``name`` absent, from a request until it could serve."""
@@ -96,8 +117,7 @@ class Survey:
         return load_time_s(self.models[name]) + (unload_s if known and unload_s else 0.0)
 
     def density(self, name: str) -> float:
-        ranking = RANKINGS[self.policy.ranking]
-        return ranking.density(self.worth(name), self.size_bytes(name))
+        return self.ranking.density(self.worth(name), self.size_bytes(name))
 
     def size_bytes(self, name: str) -> int:
         if name not in self._sizes:
@@ -130,9 +150,9 @@ class Survey:
         return self.resident_s(name) < self.policy.minimum_s(name)
 
     def idle_s(self, name: str) -> float:
-        """Seconds since it was last used, or came in; zero while requests are inside."""
+        """Seconds since it was last used, or came in; zero while it is in use."""
         model, past = self.models[name], self.past(name)
-        if model.in_flight or model.pending or model.waiting:
+        if is_busy(model) or model.waiting:
             return 0.0
         times = [at for at in (past.last_use_s, past.resident_since_s) if at is not None]
         return max(0.0, self.now_s - max(times)) if times else 0.0
@@ -168,48 +188,78 @@ class Survey:
     def missing_members(self, name: str) -> tuple[str, ...]:
         return tuple(m for m in self.units.members(name) if not self.is_here(m))
 
-    def may_leave(self, name: str) -> bool:
-        """READY, not pinned, and nobody here needs it."""
-        return (
-            self.state(name) is ModelState.READY
-            and name not in self.pinned
-            and not self.has_caller_here(name)
-        )
+    def taken_by(self, names: Iterable[str]) -> Need:
+        """Bytes by device that ``names`` take together, once they are loaded."""
+        taken: dict[str, int] = {}
+        for name in names:
+            if model := self.models.get(name):
+                for device, amount in footprint(model).items():
+                    taken[device] = taken.get(device, 0) + amount
+        return taken
+
+    def is_engaged(self, name: str) -> bool:
+        """READY, and somebody is in the middle of it, or about to be served by it.
+
+        A sick one serves nobody, so nothing keeps it. Those who wait for one that drains
+        have been held for the sake of its leaving: they are weighed, and forbid nothing.
+        """
+        model = self.models.get(name)
+        if model is None or model.state is not ModelState.READY or model.sick:
+            return False
+        return model.leases > 0 or (model.waiting > 0 and not model.draining)
 
     def resident(self, name: str, takes: tuple[str, ...] = ()) -> Resident:
-        frees: dict[str, int] = {}
-        for member in (name, *takes):
-            for device, amount in footprint(self.models[member]).items():
-                frees[device] = frees.get(device, 0) + amount
-        return Resident(name, takes, frees, self.worth(name), self.is_young(name))
+        return Resident(
+            name,
+            takes,
+            frees=self.taken_by((name, *takes)),
+            worth=self.worth(name),
+            price=self.price(name),
+            young=self.is_young(name),
+            draining=self.models[name].draining,
+        )
 
     def residents(self) -> list[str]:
         return sorted(n for n, m in self.models.items() if m.state is ModelState.READY)
 
-    def leavers(self) -> tuple[Resident, ...]:
-        """All that may leave, the least worth for its bytes first."""
-        if self._leavers is None:
-            names = [name for name in self.residents() if self.may_leave(name)]
-            names.sort(key=self.density)
-            self._leavers = tuple(self.resident(name, self.takes(name)) for name in names)
-        return self._leavers
+    def leavers(self, *, engaged: bool = False) -> tuple[Resident, ...]:
+        """All that may leave: READY, not pinned, not engaged, and needed by nobody here.
 
-    def takes(self, root: str) -> tuple[str, ...]:
-        """Members that leave with ``root``: READY, not pinned, needed by none outside the unit,
-        and not asked for on their own within the demand window."""
-        members = self.units.members(root)
-        unit = frozenset(members)
-        return tuple(
-            member
-            for member in reversed(members)
-            if member != root
-            and self.state(member) is ModelState.READY
-            and member not in self.pinned
-            and not self._is_used_alone(member)
-            and not any(
-                self.is_here(caller) for caller in self.units.callers(member) if caller not in unit
+        The least worth for its bytes comes first, but before all others those that drain
+        already and that nothing waits for: near-equals would take turns in draining, and
+        none of them would ever be gone.
+
+        engaged: those too that only their leases, or requests about to be served, keep here.
+        """
+        if engaged not in self._leavers:
+            names = [n for n in self.residents() if engaged or not self.is_engaged(n)]
+            names = [n for n in names if n not in self.pinned and not self.has_caller_here(n)]
+            names.sort(key=self._turn)
+            found = tuple(self.resident(n, self.takes(n, engaged=engaged)) for n in names)
+            self._leavers[engaged] = found
+        return self._leavers[engaged]
+
+    def _turn(self, name: str) -> tuple[bool, float]:
+        model = self.models[name]
+        is_going = model.draining and model.waiting <= 0
+        return not is_going, self.ranking.density(self.price(name), self.size_bytes(name))
+
+    def takes(self, root: str, *, engaged: bool = False) -> tuple[str, ...]:
+        """Members that leave with ``root``: READY, not pinned, not engaged, not asked for on
+        their own within the demand window, and needed by none that stays."""
+        leaving = [root]
+        # Callers come before what they need: one that stays keeps all of its own.
+        for member in reversed(self.units.members(root)):
+            stays = (
+                member == root
+                or self.state(member) is not ModelState.READY
+                or member in self.pinned
+                or (not engaged if self.is_engaged(member) else self._is_used_alone(member))
             )
-        )
+            callers = () if stays else self.units.callers(member)
+            if not stays and all(c in leaving or not self.is_here(c) for c in callers):
+                leaving.append(member)
+        return tuple(leaving[1:])
 
     def _is_used_alone(self, member: str) -> bool:
         last_s = self.past(member).last_use_s

@@ -1,6 +1,7 @@
-"""The demo: a real Triton with more models than memory, the real sidecar beside it, and
-traffic that shifts. It talks to the sidecar as anyone would, over its HTTP port."""
+"""The demo: a real Triton with more models than memory, the real sidecar and a real Envoy beside
+it, and traffic that shifts. It knows the sidecar as anyone would, by its settings and its pages."""
 
-from simulations.demo.stage import DemoError, run_demo
+from simulations.demo.play import run_demo
+from simulations.demo.stage import DemoError
 
 __all__ = ["DemoError", "run_demo"]

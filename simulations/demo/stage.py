@@ -1,7 +1,7 @@
-"""Sets the stage of the demo, plays it, and clears it.
+"""Sets the stage of the demo and clears it: Triton, the sidecar and Envoy, as in a pod.
 
-Owns the processes and the clock of the demo. What is shown is `simulations.demo.view`'s
-matter, what it came to `simulations.demo.summary`'s.
+Owns the processes, their ports and what they leave on disk. Knows nothing of the traffic, nor of
+what is shown of it.
 """
 
 import asyncio
@@ -11,28 +11,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
-from simulations.demo.summary import Facts, summary
-from simulations.demo.view import Screen
+from simulations.testbed.envoy import EnvoyError, EnvoyServer, find_envoy
 from simulations.testbed.installation import InstallationError, find
-from simulations.testbed.repository import ModelSpec, demo_models, write_repository
-from simulations.testbed.traffic import Arrival, Driver, Tally, shifting_hot_set
+from simulations.testbed.repository import ModelSpec, write_repository
 from simulations.testbed.tritonserver import ServerError, TritonServer, free_ports
 
+LOOPBACK = "127.0.0.1"
 BUDGET_MIB = 800
-RATE_PER_S = 25.0
-SHIFT_EVERY_S = 10.0
-HOT_COUNT = 2
-HOT_SHARE = 0.98
-DEADLINE_S = 30.0
-LOOK_EVERY_S = 0.25
 METRICS_INTERVAL_S = 0.2
+STOP_TIMEOUT_S = 20
+LOG_TAIL_CHARS = 2000
 
 # A minute shows what takes hours in production, so everything slow is made quick.
 POLICY = f"""\
@@ -54,175 +49,176 @@ class DemoError(RuntimeError):
     """The demo cannot be played here."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where everyone listens, on loopback. front: Envoy. door: the sidecar, behind it."""
+
+    triton_http: int
+    triton_grpc: int
+    triton_metrics: int
+    sidecar: int
+    door_http: int
+    door_grpc: int
+    front_http: int
+    front_grpc: int
+    envoy_admin: int
+
+
+class Sidecar:
+    """The sidecar as a process of its own; it can be killed and started again."""
+
+    def __init__(self, directory: Path, ports: Ports) -> None:
+        self.url = f"http://{LOOPBACK}:{ports.sidecar}"
+        self._log_path = directory / "remora.log"
+        self._log_path.unlink(missing_ok=True)
+        self._environment = os.environ | {
+            "REMORA_TRITON_GRPC": f"{LOOPBACK}:{ports.triton_grpc}",
+            "REMORA_TRITON_HTTP": f"{LOOPBACK}:{ports.triton_http}",
+            "REMORA_TRITON_METRICS": f"http://{LOOPBACK}:{ports.triton_metrics}/metrics",
+            "REMORA_MODEL_REPOSITORY": str(directory / "repository"),
+            "REMORA_POLICY": str(directory / "policy.yaml"),
+            "REMORA_STATE_DIRECTORY": str(directory / "state"),
+            "REMORA_METRICS_INTERVAL": f"{METRICS_INTERVAL_S}s",
+            "REMORA_HTTP_HOST": LOOPBACK,
+            "REMORA_HTTP_PORT": str(ports.sidecar),
+            "REMORA_FRONT_DOOR_HOST": LOOPBACK,
+            "REMORA_FRONT_DOOR_HTTP_PORT": str(ports.door_http),
+            "REMORA_FRONT_DOOR_GRPC_PORT": str(ports.door_grpc),
+        }
+        self._process = self._spawn()
+
+    async def wait_ready(self) -> None:
+        """Returns when it has seen Triton. Raises DemoError."""
+        async with aiohttp.ClientSession(self.url) as session:
+            for _ in range(100):
+                with contextlib.suppress(OSError, aiohttp.ClientError):
+                    async with session.get("/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                if self._process.poll() is not None:
+                    break
+                await asyncio.sleep(0.1)
+        tail = self._log_path.read_text()[-LOG_TAIL_CHARS:]
+        raise DemoError(f"the sidecar did not become ready:\n{tail}")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Starts it again after its end."""
+        self._process = self._spawn()
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "daemon.cli", "run"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """The running demo: where it lives, its two servers, and what has been seen of them."""
+    """The running pod. http_url, grpc_url: Envoy's, where clients come in."""
 
     directory: Path
-    specs: tuple[ModelSpec, ...]
     triton: TritonServer
-    sidecar: subprocess.Popen[bytes]
-    url: str
-    state: dict[str, Any] = field(default_factory=dict)
-    peak_reserved_bytes: int = 0
-    peak_measured_bytes: int = 0
-
-    def look(self, state: dict[str, Any]) -> None:
-        self.state = state
-        reserved = [device["reserved"] for device in state["devices"].values()]
-        self.peak_reserved_bytes = max(self.peak_reserved_bytes, *reserved, 0)
-
-
-async def run_demo(
-    seconds: float, directory: Path | None, seed: int, *, plain: bool, keep: Path | None = None
-) -> None:
-    """Plays the demo for ``seconds`` of traffic and prints what it came to.
-
-    The journal, the logs and the policy stay in ``directory``, by default ./remora-demo.
-    """
-    directory = directory or Path("remora-demo")
-    specs = demo_models()
-    names = [spec.name for spec in specs]
-    arrivals = list(
-        shifting_hot_set(
-            names,
-            duration_s=seconds,
-            rate_per_s=RATE_PER_S,
-            hot_count=HOT_COUNT,
-            hot_share=HOT_SHARE,
-            shift_every_s=SHIFT_EVERY_S,
-            seed=seed,
-        )
-    )
-    async with _stage(directory, specs) as stage:
-        facts = await _play(stage, arrivals, Screen(plain=plain, keep=keep))
-    print(summary(facts))
-
-
-async def _play(stage: Stage, arrivals: list[Arrival], screen: Screen) -> Facts:
-    async with aiohttp.ClientSession(stage.url) as session:
-        reporter = _Reporter(session)
-        driver = Driver(stage.triton.grpc_url, reporter, deadline_s=DEADLINE_S)
-        reporter.tallies = driver.tallies
-        with screen:
-            showing = asyncio.create_task(_show(stage, session, driver, screen))
-            weighing = asyncio.create_task(_weigh(stage))
-            try:
-                outcomes = await driver.run(arrivals)
-            finally:
-                for task in (showing, weighing):
-                    task.cancel()
-                await asyncio.gather(showing, weighing, return_exceptions=True)
-        async with session.get("/metrics") as answer:
-            metrics = await answer.text()
-    sizes = {spec.name: spec.memory_mb * 2**20 for spec in stage.specs}
-    return Facts(
-        outcomes=tuple(outcomes),
-        size_bytes=sizes,
-        budget_bytes=BUDGET_MIB * 2**20,
-        peak_reserved_bytes=stage.peak_reserved_bytes,
-        peak_measured_bytes=stage.peak_measured_bytes,
-        metrics=metrics,
-        directory=stage.directory,
-    )
-
-
-class _Reporter:
-    """Tells the sidecar of misses, as a gateway would."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-        self.tallies: Mapping[str, Tally] = {}
-
-    async def __call__(self, model: str, new_requests: int) -> None:
-        waiting = self.tallies[model].waiting
-        report = {"model": model, "count": new_requests, "waiting": waiting}
-        async with self._session.post("/v1/demand", json=report) as answer:
-            if answer.status != 202:
-                raise OSError(await answer.text())
-
-
-async def _show(
-    stage: Stage, session: aiohttp.ClientSession, driver: Driver, screen: Screen
-) -> None:
-    while True:
-        with contextlib.suppress(OSError, aiohttp.ClientError):
-            async with session.get("/v1/state") as answer:
-                stage.look(await answer.json())
-        if stage.state:
-            screen.show(stage.state, driver.tallies, driver.total)
-        await asyncio.sleep(LOOK_EVERY_S)
-
-
-async def _weigh(stage: Stage) -> None:
-    """Weighs Triton's model processes, so that the summary rests on more than our own word."""
-    while True:
-        weights = await asyncio.to_thread(stage.triton.resident_bytes)
-        stage.peak_measured_bytes = max(stage.peak_measured_bytes, sum(weights.values()))
-        await asyncio.sleep(LOOK_EVERY_S)
+    sidecar: Sidecar
+    http_url: str
+    grpc_url: str
 
 
 @contextlib.asynccontextmanager
-async def _stage(directory: Path, specs: tuple[ModelSpec, ...]) -> AsyncIterator[Stage]:
-    repository = directory / "repository"
-    shutil.rmtree(repository, ignore_errors=True)
-    shutil.rmtree(directory / "state", ignore_errors=True)
-    write_repository(repository, specs)
-    (directory / "policy.yaml").write_text(POLICY)
-    try:
-        installation = await asyncio.to_thread(find)
-        http, grpc, metrics, own = free_ports(4)
-        triton = TritonServer.start(
-            installation,
-            repository,
-            http_port=http,
-            grpc_port=grpc,
-            metrics_port=metrics,
-            log_path=directory / "triton.log",
-            metrics_interval_ms=round(1000 * METRICS_INTERVAL_S),
-        )
-    except (InstallationError, ServerError) as error:
-        raise DemoError(str(error)) from None
-    with triton:
-        await asyncio.to_thread(triton.wait_live)
-        sidecar = _start_sidecar(directory, repository, grpc, metrics, own)
-        url = f"http://127.0.0.1:{own}"
+async def staged(directory: Path, specs: Sequence[ModelSpec]) -> AsyncIterator[Stage]:
+    """A pod over ``specs``, ready for traffic, until the end of the block. Raises DemoError."""
+    _prepare(directory, specs)
+    ports = Ports(*free_ports(9))
+    with ExitStack() as running:
         try:
-            await _wait_ready(sidecar, url, directory)
-            yield Stage(directory, specs, triton, sidecar, url)
-        finally:
-            sidecar.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(sidecar.wait, 20)
-
-
-def _start_sidecar(
-    directory: Path, repository: Path, grpc: int, metrics: int, own: int
-) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "REMORA_TRITON_GRPC": f"127.0.0.1:{grpc}",
-        "REMORA_TRITON_METRICS": f"http://127.0.0.1:{metrics}/metrics",
-        "REMORA_MODEL_REPOSITORY": str(repository),
-        "REMORA_POLICY": str(directory / "policy.yaml"),
-        "REMORA_STATE_DIRECTORY": str(directory / "state"),
-        "REMORA_METRICS_INTERVAL": f"{METRICS_INTERVAL_S}s",
-        "REMORA_HTTP_HOST": "127.0.0.1",
-        "REMORA_HTTP_PORT": str(own),
-    }
-    with (directory / "remora.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "daemon.cli", "run"], env=environment, stdout=log, stderr=log
+            triton = running.enter_context(await asyncio.to_thread(_start_triton, directory, ports))
+            sidecar = running.enter_context(_sidecar(directory, ports))
+            running.enter_context(await asyncio.to_thread(_start_envoy, directory, ports))
+        except (InstallationError, ServerError, EnvoyError) as error:
+            raise DemoError(str(error)) from None
+        await sidecar.wait_ready()
+        yield Stage(
+            directory,
+            triton,
+            sidecar,
+            f"{LOOPBACK}:{ports.front_http}",
+            f"{LOOPBACK}:{ports.front_grpc}",
         )
 
 
-async def _wait_ready(sidecar: subprocess.Popen[bytes], url: str, directory: Path) -> None:
-    async with aiohttp.ClientSession(url) as session:
-        for _ in range(100):
-            with contextlib.suppress(OSError, aiohttp.ClientError):
-                async with session.get("/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            if sidecar.poll() is not None:
-                break
-            await asyncio.sleep(0.1)
-    tail = (directory / "remora.log").read_text()[-2000:]
-    raise DemoError(f"the sidecar did not become ready:\n{tail}")
+def _prepare(directory: Path, specs: Sequence[ModelSpec]) -> None:
+    shutil.rmtree(directory / "repository", ignore_errors=True)
+    shutil.rmtree(directory / "state", ignore_errors=True)
+    write_repository(directory / "repository", specs)
+    (directory / "policy.yaml").write_text(POLICY)
+
+
+def _start_triton(directory: Path, ports: Ports) -> TritonServer:
+    triton = TritonServer.start(
+        find(),
+        directory / "repository",
+        http_port=ports.triton_http,
+        grpc_port=ports.triton_grpc,
+        metrics_port=ports.triton_metrics,
+        log_path=directory / "triton.log",
+        metrics_interval_ms=round(1000 * METRICS_INTERVAL_S),
+    )
+    with ExitStack() as unless_live:
+        unless_live.callback(triton.kill)
+        triton.wait_live()
+        unless_live.pop_all()
+    return triton
+
+
+@contextlib.contextmanager
+def _sidecar(directory: Path, ports: Ports) -> Iterator[Sidecar]:
+    sidecar = Sidecar(directory, ports)
+    try:
+        yield sidecar
+    finally:
+        sidecar.terminate()
+
+
+def _start_envoy(directory: Path, ports: Ports) -> EnvoyServer:
+    envoy = EnvoyServer.start(
+        find_envoy(), _bootstrap(directory, ports), log_path=directory / "envoy.log"
+    )
+    with ExitStack() as unless_live:
+        unless_live.callback(envoy.kill)
+        envoy.wait_live()
+        unless_live.pop_all()
+    return envoy
+
+
+def _bootstrap(directory: Path, ports: Ports) -> str:
+    """Envoy's configuration, as the command that users have for it writes it."""
+    options = {
+        "host": LOOPBACK,
+        "http-port": ports.front_http,
+        "grpc-port": ports.front_grpc,
+        "admin-port": ports.envoy_admin,
+        "triton-http": f"{LOOPBACK}:{ports.triton_http}",
+        "triton-grpc": f"{LOOPBACK}:{ports.triton_grpc}",
+        "door-http": f"{LOOPBACK}:{ports.door_http}",
+        "door-grpc": f"{LOOPBACK}:{ports.door_grpc}",
+        "access-log": (directory / "access.log").resolve(),
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "daemon.cli", "envoy-config", *arguments]
+    written = subprocess.run(command, capture_output=True, text=True, check=False)
+    if written.returncode != 0:
+        raise DemoError(f"Envoy's configuration could not be written:\n{written.stderr}")
+    return written.stdout

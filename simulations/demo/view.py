@@ -69,7 +69,7 @@ def line(state: Mapping[str, Any], total: Tally) -> str:
     ready = [name for name, model in state["models"].items() if model["state"] == "ready"]
     return (
         f"reserved {_mib(device['reserved'])} of {_mib(device['budget'])} MiB; "
-        f"sent {total.sent}, served {total.served}, waiting {total.waiting}, "
+        f"sent {total.sent}, served {total.served}, waiting {_waiting(state)}, "
         f"failed {total.failed}; resident: {', '.join(ready)}"
     )
 
@@ -79,7 +79,7 @@ def picture(state: Mapping[str, Any], tallies: Mapping[str, Tally], total: Tally
     return Group(
         *(_memory(name, device, state) for name, device in state["devices"].items()),
         _models(state, tallies),
-        _traffic(total),
+        _traffic(total, _waiting(state)),
         _reasons(state),
     )
 
@@ -123,17 +123,20 @@ def _models(state: Mapping[str, Any], tallies: Mapping[str, Tally]) -> Table:
             (model["footprint_source"] or "").replace("_", " "),
             f"{model['load_s']:.1f}" if model["load_s"] else "",
             str(tally.served),
-            str(tally.waiting or ""),
+            str(model["waiting"] or ""),
             holds.get(name, "").replace("_", " "),
         )
     return table
 
 
-def _traffic(total: Tally) -> Text:
+def _traffic(total: Tally, waiting: int) -> Text:
     return Text(
-        f"\nsent {total.sent}   served {total.served}   waiting {total.waiting}"
-        f"   failed {total.failed}\n"
+        f"\nsent {total.sent}   served {total.served}   waiting {waiting}   failed {total.failed}\n"
     )
+
+
+def _waiting(state: Mapping[str, Any]) -> int:
+    return sum(model["waiting"] for model in state["models"].values())
 
 
 def _reasons(state: Mapping[str, Any]) -> Text:

@@ -1,63 +1,68 @@
-"""Seeded requests over time, and a driver that sends them to Triton as users would.
+"""Seeded requests over time, and a driver that sends them as users would.
 
-Owns when each request is due and what became of it. Knows nothing of the sidecar: where a model is
-absent it tells its caller, and asks again until the model is there or the patience is over.
+Owns when each request is due and what became of it. Knows nothing of the sidecar, nor of which
+model is loaded: each request is sent once, and either it is answered or it has failed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+from simulations.testbed.protocols import Asker, Protocol, Question, Unanswered
+from simulations.testbed.repository import ModelSpec
 
-# What Triton says of a model that it does not serve now. The status does not tell: it is NOT_FOUND
-# or UNAVAILABLE, and another one still on servers older than 2.42.
-ABSENT = ("is not found", "has no available versions", "is not at ready state")
-
-# Without it a channel waits up to two minutes before it tries a restarted server again.
-CHANNEL_ARGS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
-
-# Told of a model that was absent, and how many requests were not reported before: one, then none.
-ReportMiss = Callable[[str, int], Awaitable[None]]
+# How often each protocol is drawn where a model answers by it.
+PLAIN_MIX: Mapping[Protocol, int] = {"http": 7, "grpc": 7, "stream": 4, "generate": 2}
+DECOUPLED_MIX: Mapping[Protocol, int] = {"stream": 2, "generate_stream": 1}
+# Every request carries another X, so that an answer to somebody else's does not pass for its own.
+DIFFERENT_VALUES = 997
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that is due `at_s` after the start."""
+    """A request that is due `at_s` after the start; for the newest version where none is named."""
 
     at_s: float
     model: str
+    protocol: Protocol = "grpc"
+    version: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended. Cold: its model was absent when it came.
+    """How a request ended.
 
-    latency_s counts from when the request was due, so that a late driver hides nothing. error is
-    None when it was served.
+    error: None when it was answered, and rightly.
+    cold: whether a proxy had to try more than once; None where nobody says.
+    began_s, ended_s: when it was sent and when it was over, from the start of the run.
     """
 
     arrival: Arrival
-    served: bool
-    cold: bool
-    latency_s: float
     error: str | None
+    cold: bool | None
+    began_s: float
+    ended_s: float
+
+    @property
+    def served(self) -> bool:
+        return self.error is None
+
+    @property
+    def latency_s(self) -> float:
+        """From when it was due, so that a late driver hides nothing."""
+        return self.ended_s - self.arrival.at_s
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of one model's requests; waiting ones found it absent and are asking again."""
+    """Counts of one model's requests; what is neither served nor failed is still under way."""
 
     sent: int = 0
     served: int = 0
     failed: int = 0
-    waiting: int = 0
 
 
 def shifting_hot_set(
@@ -86,6 +91,27 @@ def shifting_hot_set(
         at_s += chance.expovariate(rate_per_s)
 
 
+def mixed(
+    arrivals: Iterable[Arrival],
+    specs: Iterable[ModelSpec],
+    *,
+    pinned_share: float = 0.25,
+    seed: int,
+) -> Iterator[Arrival]:
+    """The same arrivals, each by a protocol that suits its model, and some for a given version.
+
+    `pinned_share` of them name a version, which may be the only one.
+    """
+    chance = random.Random(seed)
+    by_name = {spec.name: spec for spec in specs}
+    for arrival in arrivals:
+        spec = by_name[arrival.model]
+        mix = DECOUPLED_MIX if spec.decoupled else PLAIN_MIX
+        [protocol] = chance.choices(list(mix), weights=list(mix.values()))
+        version = chance.choice(spec.versions) if chance.random() < pinned_share else None
+        yield replace(arrival, protocol=protocol, version=version)
+
+
 def _hot_set(order: Sequence[str], count: int, shift: int) -> list[str]:
     """A window over `order`, hottest first: newcomers are the hottest and cool as they age."""
     start = shift * max(1, count // 3)
@@ -99,38 +125,29 @@ def _draw(chance: random.Random, order: Sequence[str], hot: Sequence[str], hot_s
     return chance.choices(hot, weights=[1 / rank for rank in range(1, len(hot) + 1)])[0]
 
 
-def says_absent(error: str) -> bool:
-    """Whether Triton's message means that the model is not served now, rather than broken."""
-    return any(phrase in error for phrase in ABSENT)
-
-
 class Driver:
-    """Sends arrivals to Triton at their time, each on its own, and counts while it runs.
+    """Sends arrivals at their time, each on its own and once, and counts while it runs.
 
-    A request whose model is absent reports the miss at once and then every `report_every_s`, and
-    asks again every `poll_s`, until `deadline_s` after it was due. A report that fails with OSError
-    is kept in `last_report_error` and made again; any other error of it ends the run.
+    A request that is not answered within `deadline_s` after it was due has failed, and so has one
+    with an answer that is not what its model computes.
     """
 
     def __init__(
         self,
-        grpc_url: str,
-        report_miss: ReportMiss,
+        specs: Iterable[ModelSpec],
         *,
-        deadline_s: float = 30.0,
-        poll_s: float = 0.075,
-        report_every_s: float = 1.0,
+        http_url: str,
+        grpc_url: str,
+        deadline_s: float = 60.0,
     ) -> None:
+        """specs: at least of the models that will be asked. http_url, grpc_url: host:port each."""
         self.outcomes: list[Outcome] = []
         self.tallies: dict[str, Tally] = {}
-        self.last_report_error: str | None = None
+        self._specs = {spec.name: spec for spec in specs}
+        self._http_url = http_url
         self._grpc_url = grpc_url
-        self._report_miss = report_miss
         self._deadline_s = deadline_s
-        self._poll_s = poll_s
-        self._report_every_s = report_every_s
-        self._input = InferInput("X", [1, 1], "FP32")
-        self._input.set_data_from_numpy(np.ones((1, 1), np.float32))
+        self._start_s: float | None = None
 
     @property
     def total(self) -> Tally:
@@ -140,93 +157,50 @@ class Driver:
             sent=sum(tally.sent for tally in every),
             served=sum(tally.served for tally in every),
             failed=sum(tally.failed for tally in every),
-            waiting=sum(tally.waiting for tally in every),
         )
+
+    def now_s(self) -> float:
+        """The time of `Outcome`: seconds since `run` began; 0 before."""
+        now_s = asyncio.get_running_loop().time()
+        return 0.0 if self._start_s is None else now_s - self._start_s
 
     async def run(self, arrivals: Iterable[Arrival]) -> list[Outcome]:
         """Sends `arrivals`, which must be ordered in time, and returns how each one ended.
 
         Cancelling it cancels every request under way; those then count as sent only.
         """
-        now_s = asyncio.get_running_loop().time
-        client = InferenceServerClient(self._grpc_url, channel_args=CHANNEL_ARGS)
-        async with client, asyncio.TaskGroup() as requests:
-            start_s = now_s()
-            for arrival in arrivals:
-                due_s = start_s + arrival.at_s
-                await asyncio.sleep(max(0.0, due_s - now_s()))
-                requests.create_task(self._serve(client, arrival, due_s))
+        asker = Asker(http_url=self._http_url, grpc_url=self._grpc_url)
+        async with asker, asyncio.TaskGroup() as requests:
+            self._start_s = asyncio.get_running_loop().time()
+            for number, arrival in enumerate(arrivals):
+                await asyncio.sleep(max(0.0, arrival.at_s - self.now_s()))
+                value = 1.0 + number % DIFFERENT_VALUES
+                requests.create_task(self._serve(asker, arrival, value))
         return self.outcomes
 
-    async def _serve(self, client: InferenceServerClient, arrival: Arrival, due_s: float) -> None:
+    async def _serve(self, asker: Asker, arrival: Arrival, value: float) -> None:
         self._count(arrival.model, sent=1)
-        deadline_s = due_s + self._deadline_s
-        error = await self._infer(client, arrival.model, deadline_s)
-        cold = error is not None and says_absent(error)
-        if cold:
-            error = await self._wait(client, arrival.model, deadline_s)
-        served = error is None
-        self._count(arrival.model, served=int(served), failed=int(not served))
-        latency_s = asyncio.get_running_loop().time() - due_s
-        self.outcomes.append(Outcome(arrival, served, cold, latency_s, error))
+        began_s = self.now_s()
+        error, attempts = await self._ask(asker, arrival, value)
+        self._count(arrival.model, served=int(error is None), failed=int(error is not None))
+        cold = None if attempts is None else attempts > 1
+        self.outcomes.append(Outcome(arrival, error, cold, began_s, self.now_s()))
 
-    async def _wait(
-        self, client: InferenceServerClient, model: str, deadline_s: float
-    ) -> str | None:
-        """Reports and asks until the model is served; the last error when it never was."""
-        self._count(model, waiting=1)
+    async def _ask(
+        self, asker: Asker, arrival: Arrival, value: float
+    ) -> tuple[str | None, int | None]:
+        """What went wrong, if anything did, and how often a proxy tried."""
+        question = Question(arrival.model, value, arrival.protocol, arrival.version)
+        left_s = max(0.001, arrival.at_s + self._deadline_s - self.now_s())
         try:
-            async with asyncio.TaskGroup() as both:
-                reporting = both.create_task(self._report(model))
-                error = await self._poll(client, model, deadline_s)
-                reporting.cancel()
-        finally:
-            self._count(model, waiting=-1)
-        return error
+            answer = await asker.ask(question, left_s)
+        except Unanswered as unanswered:
+            return str(unanswered), unanswered.attempts
+        right = self._specs[arrival.model].answers(value, arrival.version)
+        if answer.values != right:
+            return f"answered {answer.values} where {right} was due", answer.attempts
+        return None, answer.attempts
 
-    async def _poll(
-        self, client: InferenceServerClient, model: str, deadline_s: float
-    ) -> str | None:
-        now_s = asyncio.get_running_loop().time
-        error: str | None = f"{model} was absent"
-        while error is not None and now_s() < deadline_s:
-            await asyncio.sleep(self._poll_s)
-            error = await self._infer(client, model, deadline_s)
-            if error is not None and not says_absent(error):
-                return error
-        return error
-
-    async def _report(self, model: str) -> None:
-        """Never returns: reporting must not delay the asking, which ends it."""
-        new_requests = 1
-        while True:
-            try:
-                await self._report_miss(model, new_requests)
-                new_requests = 0
-            except OSError as error:
-                # Whoever should hear of the miss may be away for a while.
-                self.last_report_error = str(error)
-            await asyncio.sleep(self._report_every_s)
-
-    async def _infer(
-        self, client: InferenceServerClient, model: str, deadline_s: float
-    ) -> str | None:
-        """None when the model answered, or else what went wrong."""
-        left_s = max(0.001, deadline_s - asyncio.get_running_loop().time())
-        try:
-            await client.infer(model, [self._input], client_timeout=left_s)
-        except InferenceServerException as error:
-            return str(error)
-        return None
-
-    def _count(
-        self, model: str, *, sent: int = 0, served: int = 0, failed: int = 0, waiting: int = 0
-    ) -> None:
+    def _count(self, model: str, *, sent: int = 0, served: int = 0, failed: int = 0) -> None:
         now = self.tallies.get(model, Tally())
-        self.tallies[model] = replace(
-            now,
-            sent=now.sent + sent,
-            served=now.served + served,
-            failed=now.failed + failed,
-            waiting=now.waiting + waiting,
-        )
+        self.tallies[model] = Tally(now.sent + sent, now.served + served, now.failed + failed)

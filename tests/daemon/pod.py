@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from daemon.journal import open_journal
 from policies.journal import Tick, read
+from simulations.testbed.envoy import EnvoyServer, find_envoy
 from simulations.testbed.installation import Installation
 from simulations.testbed.repository import ModelSpec, write_repository
 from simulations.testbed.tritonserver import TritonServer, free_ports
@@ -35,13 +36,21 @@ demand: {{fast: 5s, slow: 30s}}
 
 @dataclass
 class Pod:
-    """One Triton with its sidecar; both can be killed and started again."""
+    """One Triton with its sidecar, and Envoy where asked for; all can be killed and started again.
+
+    door_http, door_grpc: where clients go, host:port: Envoy, or without one the sidecar itself.
+    """
 
     directory: Path
     triton: TritonServer
     port: int
     metrics_port: int
+    activator: tuple[int, int]
+    door_http: str = ""
+    door_grpc: str = ""
+    envoy: EnvoyServer | None = None
     sidecar: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def policy(self) -> Path:
@@ -69,6 +78,10 @@ class Pod:
             "REMORA_POLICY": str(self.policy),
             "REMORA_STATE_DIRECTORY": str(self.directory / "state"),
             "REMORA_HTTP_PORT": str(self.port),
+            "REMORA_TRITON_HTTP": self.triton.http_url,
+            "REMORA_FRONT_DOOR_HTTP_PORT": str(self.activator[0]),
+            "REMORA_FRONT_DOOR_GRPC_PORT": str(self.activator[1]),
+            **self.settings,
         }
         with (self.directory / "remora.log").open("ab") as log:
             command = [sys.executable, "-m", "daemon.cli", "run"]
@@ -137,11 +150,18 @@ class Pod:
 
 @contextmanager
 def pod(
-    installation: Installation, directory: Path, specs: Sequence[ModelSpec], policy: str
+    installation: Installation,
+    directory: Path,
+    specs: Sequence[ModelSpec],
+    policy: str,
+    *,
+    envoy: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Pod]:
+    """A running pod; ``settings`` are more of the sidecar's environment."""
     write_repository(directory / "repository", specs)
     (directory / "policy.yaml").write_text(policy)
-    http, grpc, metrics, own = free_ports(4)
+    http, grpc, metrics, own, *activator = free_ports(6)
     triton = TritonServer.start(
         installation,
         directory / "repository",
@@ -151,11 +171,15 @@ def pod(
         log_path=directory / "triton.log",
         metrics_interval_ms=200,
     )
-    with triton:
+    with triton, ExitStack() as stack:
         triton.wait_live()
-        running = Pod(directory, triton, own, metrics)
+        running = Pod(directory, triton, own, metrics, (activator[0], activator[1]))
+        running.settings = dict(settings or {})
+        running.door_http, running.door_grpc = (f"127.0.0.1:{port}" for port in activator)
         running.start_sidecar()
         try:
+            if envoy:
+                stack.enter_context(_envoy(running))
             yield running
         finally:
             if running.sidecar and running.sidecar.poll() is None:
@@ -163,6 +187,32 @@ def pod(
                 running.sidecar.wait()
             # Asked politely, a Triton with a stuck unload would take half a minute to go.
             triton.kill()
+
+
+@contextmanager
+def _envoy(running: Pod) -> Iterator[None]:
+    """The real Envoy in front, with the bootstrap that Remora writes for it."""
+    http, grpc, admin = free_ports(3)
+    options = {
+        "host": "127.0.0.1",
+        "http-port": http,
+        "grpc-port": grpc,
+        "admin-port": admin,
+        "triton-http": running.triton.http_url,
+        "triton-grpc": running.triton.grpc_url,
+        "door-http": running.door_http,
+        "door-grpc": running.door_grpc,
+    }
+    command = [sys.executable, "-m", "daemon.cli", "envoy-config"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    bootstrap = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    running.envoy = EnvoyServer.start(
+        find_envoy(), bootstrap, log_path=running.directory / "envoy.log"
+    )
+    with running.envoy:
+        running.envoy.wait_live()
+        running.door_http, running.door_grpc = f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
+        yield
 
 
 def eventually(holds: Callable[[], bool], within_s: float) -> None:

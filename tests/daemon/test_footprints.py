@@ -160,7 +160,16 @@ def measured(**by_device: int) -> Evidence:
     return Evidence(OnDisk("m"), Learned(learned_at_s=1.0, footprints=(by_device,)))
 
 
-@pytest.mark.parametrize(("grown", "counted"), [(5, 9), (20, 20)])
+def test_a_surprising_growth_of_the_host_has_to_be_seen_twice() -> None:
+    once = Evidence(ON_DISK, Learned(1.0, ({HOST: 900 * MIB},)))
+    assert footprint(once).total_bytes == 400 * MIB, "twice the hint"
+    twice = Evidence(ON_DISK, Learned(1.0, ({HOST: 900 * MIB}, {HOST: 910 * MIB})))
+    assert footprint(twice).total_bytes == 900 * MIB
+    on_gpu = Evidence(replace(ON_DISK, gpus=(0,)), Learned(1.0, ({"GPU-a": 900 * MIB},)))
+    assert footprint(on_gpu, GPUS).total_bytes == 900 * MIB, "a GPU is its model's alone"
+
+
+@pytest.mark.parametrize(("grown", "counted"), [(5, 9), (15, 15)])
 def test_on_the_host_nothing_is_smaller_than_its_files_or_its_hint(
     grown: int, counted: int
 ) -> None:

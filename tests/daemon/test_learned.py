@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.learned import Learned, LearnedStore
+from policies.snapshot import HOST
 
 GPU = "gpu-0"
 OTHER = "gpu-1"
@@ -51,6 +52,13 @@ def test_the_footprint_is_the_most_of_the_latest_five() -> None:
     assert value.footprint_bytes == {GPU: 50}
     assert value.samples == 6
     assert value.learned_at_s == 105
+
+
+def test_of_the_host_which_others_use_too_the_median_counts() -> None:
+    store = LearnedStore(None)
+    for grown in (50, 900, 52, 48):
+        store.learn_footprint("bert", {HOST: grown}, 1.0, None)
+    assert learned(store).footprint_bytes == {HOST: 50}
 
 
 def test_the_most_is_taken_device_by_device() -> None:

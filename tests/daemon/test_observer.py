@@ -11,6 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from daemon.clock import Clock
 from daemon.demand import Demand
+from daemon.frontdoor.gate import Gate
 from daemon.learned import LearnedStore
 from daemon.measuring import Measuring
 from daemon.metrics import Exposition, ScrapeError, parse
@@ -73,6 +74,9 @@ class Played:
     def states(self) -> dict[str, ModelState]:
         return dict(self.ours)
 
+    def draining(self) -> frozenset[str]:
+        return frozenset()
+
     def is_overdue(self, name: str) -> bool:
         return False
 
@@ -97,6 +101,7 @@ def observer(played: Played) -> Observer:
         repository=None,
         learned=LearnedStore(None),
         demand=Demand(),
+        gate=Gate(Clock().now_s),
         clock=Clock(),
         measuring=Measuring(2.0),
         timeout_s=1.0,

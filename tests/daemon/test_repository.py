@@ -170,9 +170,11 @@ def test_an_ensemble_names_each_step_once(tmp_path: Path) -> None:
 
 def test_sequences_are_seen(tmp_path: Path, write: Write) -> None:
     write("sequence_batching { max_sequence_idle_microseconds: 1 }", name="with")
+    write("sequence_batching { }", name="silent")
     write("dynamic_batching { }", name="without")
-    assert survey(tmp_path, "with").sequence_batching
-    assert not survey(tmp_path, "without").sequence_batching
+    assert survey(tmp_path, "with").sequence_idle_s == 1e-6
+    assert survey(tmp_path, "silent").sequence_idle_s == 1.0
+    assert survey(tmp_path, "without").sequence_idle_s is None
 
 
 def test_an_absent_configuration_is_legal(tmp_path: Path, write: Write) -> None:

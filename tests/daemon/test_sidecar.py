@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
@@ -24,7 +23,7 @@ from policies.replay import Replay
 from policies.snapshot import ModelState
 from simulations.testbed.installation import Installation, find
 from simulations.testbed.repository import ModelSpec, demo_models, write_repository
-from simulations.testbed.traffic import Driver, shifting_hot_set
+from simulations.testbed.traffic import Driver, Outcome, mixed, shifting_hot_set
 from simulations.testbed.tritonserver import free_ports
 from tests.daemon.pod import QUICK, Pod, eventually, pod
 
@@ -76,34 +75,32 @@ class Watcher(threading.Thread):
         self.join()
 
 
-async def _drive(running: Pod, names: list[str], seconds: float) -> int:
-    """Sends shifting traffic, reporting misses; how many requests were served."""
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{running.port}") as session:
-
-        async def report(name: str, new_requests: int) -> None:
-            body = {"model": name, "count": new_requests, "waiting": 1}
-            async with session.post("/v1/demand", json=body) as answer:
-                assert answer.status == 202
-
-        driver = Driver(running.triton.grpc_url, report, deadline_s=20)
-        arrivals = shifting_hot_set(
-            names, duration_s=seconds, rate_per_s=15, hot_count=3, shift_every_s=5, seed=7
-        )
-        outcomes = await driver.run(arrivals)
-    return sum(outcome.served for outcome in outcomes)
+async def _drive(running: Pod, specs: Sequence[ModelSpec], seconds: float) -> list[Outcome]:
+    """Sends shifting traffic to the front door."""
+    driver = Driver(specs, http_url=running.door_http, grpc_url=running.door_grpc)
+    arrivals = shifting_hot_set(
+        sorted(spec.name for spec in specs),
+        duration_s=seconds,
+        rate_per_s=15,
+        hot_count=3,
+        shift_every_s=5,
+        seed=7,
+    )
+    return await driver.run(mixed(arrivals, specs, seed=7))
 
 
 def test_the_budget_holds_while_three_times_as_much_is_demanded(new_pod: NewPod) -> None:
     specs = demo_models()
-    sizes = {spec.name: spec.memory_mb * MIB for spec in specs}
+    sizes = {spec.name: spec.total_mb * MIB for spec in specs}
     assert sum(sizes.values()) >= 3 * 800 * MIB
     with new_pod(specs, QUICK.format(budget=800)) as running:
         watcher = Watcher(running, sizes)
         watcher.start()
-        served = asyncio.run(_drive(running, sorted(sizes), 20))
+        outcomes = asyncio.run(_drive(running, specs, 20))
         watcher.stop()
         ticks = running.ticks()
-    assert served > 100
+    assert len(outcomes) > 100
+    assert [outcome for outcome in outcomes if not outcome.served] == []
     assert len(watcher.seen) >= 8, "the pattern should have moved through most models"
     assert 400 * MIB < watcher.most_bytes <= 800 * MIB
     assert next(iter(replay := Replay(ticks)), None) is None

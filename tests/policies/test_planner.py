@@ -86,7 +86,9 @@ def test_the_budget_decides_what_fits() -> None:
     roomy, tight = policy_of(5 * GIB), policy_of(3 * GIB)
     assert loads(asked(gpu_world(guest("a", 4)), roomy, "a")) == ["a"]
     decided = asked(gpu_world(guest("a", 4)), tight, "a")
-    assert hold_of(decided, "a") == Hold("a", Reason.LARGER_THAN_BUDGET, f"needs 4 GiB on {GPU}")
+    assert hold_of(decided, "a") == Hold(
+        "a", Reason.LARGER_THAN_BUDGET, f"needs 4 GiB on {GPU}, where the budget is 3 GiB"
+    )
 
 
 def test_a_budget_may_be_a_share_of_the_device() -> None:
@@ -116,7 +118,7 @@ def test_a_model_on_two_devices_needs_room_on_both() -> None:
     b = Guest("b", {"GPU-1": 3 * GIB}, state=READY)
     world = World({"GPU-0": 4 * GIB, "GPU-1": 4 * GIB}, {"a": a, "b": b})
     policy = policy_of("100%", models={"b": {"pin": True}})
-    assert reason_of(asked(world, policy, "a"), "a") is Reason.NO_ROOM
+    assert reason_of(asked(world, policy, "a"), "a") is Reason.PINNED_OUT
     world.restart()
     assert loads(asked(world, policy_of("100%"), "a")) == ["a"]
 

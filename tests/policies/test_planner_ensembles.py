@@ -125,7 +125,7 @@ def test_a_member_of_a_resident_ensemble_is_nobodys_victim() -> None:
     grown_old(world, policy)
     decided = asked(world, policy, "new", times=1000)
     assert decided.actions == ()
-    assert reason_of(decided, "new") is Reason.NO_ROOM
+    assert reason_of(decided, "new") is Reason.PINNED_OUT
 
 
 def test_a_member_that_a_planned_load_needs_is_nobodys_victim() -> None:

@@ -36,7 +36,7 @@ def test_a_pinned_model_comes_by_itself_and_survives_pressure() -> None:
     decided = asked(world, policy, "b", times=1000)
     assert decided.actions == ()
     assert hold_of(decided, "b") == Hold(
-        "b", Reason.NO_ROOM, "memory is taken by pinned models (1) or by loads under way"
+        "b", Reason.PINNED_OUT, "memory is taken by pinned models (p)"
     )
 
 
@@ -112,7 +112,7 @@ def test_the_hold_of_a_failing_model_says_why_and_until_when() -> None:
     failed_at_s = world.now_s
     decided = asked(world, policy_of(), "a")
     assert decided.holds == (
-        Hold("a", Reason.BACKING_OFF, "a failed 1 times: it broke", failed_at_s + 10),
+        Hold("a", Reason.BACKING_OFF, "a failed once: it broke", failed_at_s + 10),
     )
 
 

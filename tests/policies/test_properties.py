@@ -70,6 +70,7 @@ def guests(draw: st.DrawFn) -> dict[str, Guest]:
             unload_s=draw(st.sampled_from((0.5, 3.0))),
             known_size=draw(st.integers(0, 9)) > 0,
             waits=draw(st.booleans()),
+            drain_s=draw(st.sampled_from((0.0, 0.0, 2.5))),
         )
     singles = st.sampled_from([name for name in found if name != CALLER])
     for name in ENSEMBLES[: draw(st.integers(0, len(ENSEMBLES)))]:
@@ -147,6 +148,17 @@ class LifeOfTriton(RuleBasedStateMachine):
     @rule(data=st.data(), requests=st.sampled_from((1, 3, 50)))
     def requests_arrive(self, data: st.DataObject, requests: int) -> None:
         self.world.ask(self._any(data), requests)
+
+    @rule(data=st.data())
+    def a_stream_opens(self, data: st.DataObject) -> None:
+        name = self._any(data)
+        if self.world.guests[name].state is READY and not self.world.drains_now(name):
+            self.world.guests[name].leases += 1
+
+    @rule()
+    def all_streams_end(self) -> None:
+        for chosen in self.world.guests.values():
+            chosen.leases = 0
 
     @rule(data=st.data())
     def a_load_will_fail(self, data: st.DataObject) -> None:
@@ -238,6 +250,7 @@ class LifeOfTriton(RuleBasedStateMachine):
     def _check(self, seen: Snapshot) -> Any:
         def check(decided: Plan) -> None:
             check_pins(self.policy, seen, decided)
+            check_engaged(seen, decided)
             check_answers(self.policy, seen, decided)
             check_shape(decided)
 
@@ -254,6 +267,16 @@ def check_pins(policy: Policy, seen: Snapshot, decided: Plan) -> None:
                 assert not needs & pinned, f"{name} left in spite of a pin"
                 model = seen.models[name]
                 assert model.state is READY
+
+
+def check_engaged(seen: Snapshot, decided: Plan) -> None:
+    """Nobody in the middle of a model, or about to be served by it, loses it to a decision."""
+    for unload in decided.unloads:
+        for name in (unload.model, *unload.takes):
+            model = seen.models[name]
+            if unload.reason is not Reason.SICK and not model.sick:
+                assert model.leases <= 0, f"{name} left with streams open"
+                assert model.draining or model.waiting <= 0, f"{name} left before it served"
 
 
 def callers_of(policy: Policy, seen: Snapshot, name: str) -> set[str]:
@@ -354,7 +377,7 @@ def test_settled_input_gives_an_empty_plan_and_touches_no_record(
     before = world.history.models
     decided = world.tick(policy)
     assert decided.actions == ()
-    waits = {g.name for g in found.values() if g.waiting_since_s}
+    waits = {g.name for g in found.values() if g.waiting_since_s or g.leases}
     for name, past in decided.history.models.items():
         assert name in waits or past is before[name]
 
@@ -412,6 +435,79 @@ def evictions_while_requests_wait(ranking: RankingName) -> int:
     return unloads
 
 
+@settings(REPEATABLE, max_examples=6)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=4, max_size=8),
+    periods=st.lists(st.sampled_from((1, 5, 30, 300, 3000)), min_size=8, max_size=8),
+    drains_s=st.lists(st.sampled_from((0.0, 3.0, 9.0)), min_size=8, max_size=8),
+    ranking=RANKINGS,
+)
+def test_no_drain_is_called_off_under_constant_rates(
+    sizes: list[int], periods: list[int], drains_s: list[float], ranking: RankingName
+) -> None:
+    """As long as nobody has to wait for what drains."""
+    world = gpu_world(*(guest(f"m{i}", size, drain_s=drains_s[i]) for i, size in enumerate(sizes)))
+    policy = policy_of(8 * GIB, ranking=ranking.value, residency={"minimum": 0})
+    demand = {f"m{i}": 1 / periods[i] for i in range(len(sizes))}
+    world.run(policy, 300, demand)
+    assert world.called_off == 0
+
+
+@settings(REPEATABLE, max_examples=200)
+@given(found=guests(), policy=policies(), asked=st.lists(st.integers(0, 20), max_size=12))
+def test_victims_stay_chosen_until_their_unload_is_seen(
+    found: dict[str, Guest], policy: Policy, asked: list[int]
+) -> None:
+    """Having been chosen is no reason to choose anew, with the rest of the world as it was."""
+    assume(all(name in found for name in policy.calls(CALLER)))
+    world = World(dict.fromkeys(DEVICES, 20 * GIB), found)
+    for turn, position in enumerate(asked):
+        world.ask(sorted(found)[position % len(found)], 1 + turn)
+        world.tick(policy, 3.0)
+    seen, history = world.snapshot(), world.history
+    chosen: set[str] = set()
+    for _ in range(3):
+        decided = plan(policy, seen, history)
+        leaving = {name for u in decided.unloads for name in (u.model, *u.takes)}
+        assert chosen <= leaving
+        chosen, history = leaving, decided.history
+        models = {
+            name: replace(model, arrivals=0.0, draining=name in leaving)
+            for name, model in seen.models.items()
+        }
+        seen = replace(seen, models=models)
+
+
+@settings(REPEATABLE, max_examples=10)
+@given(
+    drain_s=st.sampled_from((1.0, 4.0, 9.0)),
+    per_s=st.lists(st.integers(1, 20), min_size=2, max_size=4),
+    load_s=st.sampled_from((0.5, 2.0, 8.0)),
+)
+def test_busy_residents_that_drain_slowly_do_not_keep_a_waiting_model_out_for_ever(
+    drain_s: float, per_s: list[int], load_s: float
+) -> None:
+    """Each drain holds up requests, and each change of mind lets them in: it must end."""
+    residents = (
+        guest(f"m{i}", 4, state=READY, drain_s=drain_s, load_s=load_s, waits=True)
+        for i in range(len(per_s))
+    )
+    world = gpu_world(
+        *residents, guest("late", 4, load_s=load_s, waits=True), total_bytes=4 * len(per_s) * GIB
+    )
+    policy = policy_of("100%")
+    world.run(policy, 120, {f"m{i}": rate for i, rate in enumerate(per_s)})
+    world.ask("late", 20)
+    for _ in range(120):
+        for position, rate in enumerate(per_s):
+            world.ask(f"m{position}", rate)
+        world.tick(policy)
+        if "late" in world.residents():
+            break
+    assert "late" in world.residents()
+    assert world.called_off <= 2
+
+
 # --- odd input
 
 
@@ -437,7 +533,10 @@ MODELS = st.builds(
     arrivals=NASTY_FLOATS,
     waiting=NASTY_INTS,
     oldest_wait_s=NASTY_FLOATS,
-    in_flight=MAYBE | NASTY_INTS,
+    in_flight=MAYBE | NASTY_INTS | NASTY_FLOATS,
+    in_flight_counted=st.booleans(),
+    leases=st.just(0) | NASTY_INTS,
+    draining=st.booleans(),
     pending=MAYBE | NASTY_INTS,
     steps=st.lists(NAMES | st.just("nowhere"), max_size=3).map(tuple),
     stale=st.booleans(),
@@ -478,6 +577,7 @@ PASTS = st.builds(
     MAYBE | st.sampled_from(list(ErrorClass)),
     MAYBE | NASTY_FLOATS,
     MAYBE | st.just("1"),
+    MAYBE | NAMES,
 )
 HISTORIES = st.builds(
     History,
@@ -513,6 +613,7 @@ def test_odd_input_never_raises_and_never_moves_a_model_twice(
     for snapshot in snapshots:
         decided = plan(policy, snapshot, history)
         check_shape(decided)
+        check_engaged(snapshot, decided)
         history = decided.history
 
 

@@ -1,6 +1,7 @@
 """What each ranking says a resident model is worth."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -83,17 +84,49 @@ def test_lfu_counts_uses_and_lru_looks_at_the_latest() -> None:
     assert worth(RankingName.LRU) == worth(RankingName.LFU) == 0
 
 
-@pytest.mark.parametrize("name", list(RankingName))
-def test_a_swap_pays_only_above_the_hysteresis(name: RankingName) -> None:
-    ranking = RANKINGS[name]
-    assert not ranking.pays(1.25, [1.0], 0.25)
-    assert ranking.pays(1.26, [1.0], 0.25)
-    assert ranking.pays(0.1, [], 0.25)
-    assert not ranking.pays(0.0, [0.0], 0.25)
+@pytest.mark.parametrize(
+    ("per_s", "waiting", "oldest_wait_s"), [(0.0, 1, 0.0), (0.0, 3, 4.0), (0.2, 2, 1.0)]
+)
+def test_the_moment_at_which_waiting_is_enough_is_foretold(
+    per_s: float, waiting: int, oldest_wait_s: float
+) -> None:
+    """Worth at that moment, computed anew from those who will wait then."""
+    now = Model("a", load_s=2.0, waiting=waiting, oldest_wait_s=oldest_wait_s)
+    ranking = RANKINGS[RankingName.EXPECTED_COLD]
+    waits_s = ranking.waits_s(POLICY, Standing(now, used(per_s), GIB, 2.0), 30.0, MONDAY_S)
+    assert waits_s is not None
+    crowd, wait_s = waiting + per_s * waits_s, 2.0 + oldest_wait_s
+    grown = crowd * (wait_s + waits_s) - waiting * wait_s
+    assert grown == pytest.approx(30.0)
+
+
+def test_the_waiting_of_a_dear_model_is_enough_sooner() -> None:
+    ranking = RANKINGS[RankingName.EXPECTED_COLD]
+    plain, dear = (
+        ranking.waits_s(POLICY, Standing(Model(n, waiting=1), NOTHING, 1, 2.0), 30.0, MONDAY_S)
+        for n in ("a", "dear")
+    )
+    assert (plain, dear) == (30, 6)
+
+
+def test_nothing_is_foretold_where_nobody_waits_or_waiting_counts_for_nothing() -> None:
+    for name in RankingName:
+        model = Model("a", waiting=0 if name is RankingName.EXPECTED_COLD else 9)
+        standing = Standing(model, used(5), GIB, 2.0)
+        assert RANKINGS[name].waits_s(POLICY, standing, 1.0, MONDAY_S) is None
+
+
+def test_who_waits_for_a_draining_model_counts_beyond_what_chance_explains_only() -> None:
+    """One a second for four seconds, the tick included: four, give or take twice two."""
+    waiting = Model("a", load_s=2.0, draining=True, oldest_wait_s=3.0)
+    few, many = (replace(waiting, waiting=n) for n in (1 + 4 + 4, 1 + 4 + 4 + 5))
+    assert cold_s(used(1), few) == 2 + 1 * 2 * 2 / 2
+    assert cold_s(used(1), many) == cold_s(used(1), few) + 5 * 2
 
 
 def test_worths_of_several_victims_add_up_only_where_they_are_amounts() -> None:
-    adding = {name for name in RankingName if not RANKINGS[name].pays(1.5, [1.0, 1.0], 0.0)}
+    assert {RANKINGS[name].price([]) for name in RankingName} == {0}
+    adding = {name for name in RankingName if RANKINGS[name].price([1.0, 1.0]) == 2}
     assert adding == {RankingName.EXPECTED_COLD}
 
 

@@ -13,8 +13,8 @@ from policies.source import PRESETS, PolicyError, Problem, effective, parse, pre
 SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as 20GiB"
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
-    "budget, churn, demand, devices, footprints, headroom, horizon, loads, mode, models,"
-    " preset, ranking, residency, restart_above, tick, unloads"
+    "budget, churn, demand, devices, footprints, front_door, headroom, horizon, loads,"
+    " mode, models, preset, ranking, residency, restart_above, tick, unloads"
 )
 GIB = 2**30
 

@@ -39,6 +39,8 @@ class Guest:
     sizes: true bytes by device; known_size: whether the snapshot tells them.
     fails: how many of its next loads fail. hangs: its next unload never ends.
     waits: whether its requests are held for it (a front door), or lost while it is absent.
+    drain_s: how long requests inside take to end once its unload is decided.
+    leases: streams open on it.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Guest:
     fails: int = 0
     error_class: ErrorClass = ErrorClass.INITIALISATION
     waits: bool = False
+    drain_s: float = 0.0
+    leases: int = 0
     state: ModelState = UNLOADED
     until_s: float = NEVER_S
     copies: int = 1
@@ -73,11 +77,20 @@ class Visit:
     until_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """An unload decided and not sent: the models to leave, and when nothing is inside them."""
+
+    names: tuple[str, ...]
+    until_s: float
+
+
 @dataclass(slots=True)
 class World:
-    """Triton, its devices and its models.
+    """Triton, its devices and its models, and the hand that drains them.
 
     devices: total bytes of each. foreign: bytes that other processes use there.
+    called_off: drains that the plan gave up.
     """
 
     devices: dict[str, int]
@@ -86,6 +99,8 @@ class World:
     foreign: dict[str, int] = field(default_factory=dict)
     measured: bool = True
     visits: list[Visit] = field(default_factory=list)
+    drains: list[Drain] = field(default_factory=list)
+    called_off: int = 0
     history: History = field(default_factory=History)
 
     # --- what is seen
@@ -109,6 +124,8 @@ class World:
             arrivals=guest.arrivals,
             waiting=len(waiting),
             oldest_wait_s=self.now_s - min(waiting) if waiting else 0.0,
+            leases=guest.leases,
+            draining=self.drains_now(guest.name),
             steps=guest.steps,
             stale=guest.stale,
             sick=guest.sick,
@@ -116,6 +133,10 @@ class World:
             revision=guest.revision,
             failure=guest.failure,
         )
+
+    def drains_now(self, name: str) -> bool:
+        is_ready = self.guests[name].state is READY
+        return is_ready and any(name in drain.names for drain in self.drains)
 
     def used(self, device: str) -> int:
         here = (g for g in self.guests.values() if g.state is not UNLOADED)
@@ -139,8 +160,12 @@ class World:
     # --- what happens by itself
 
     def wait(self, seconds: float) -> None:
-        """Time passes; loads and unloads that are done by then end."""
+        """Time passes; what is drained, loaded or unloaded by then goes on or ends."""
         self.now_s += seconds
+        for drain in [d for d in self.drains if d.until_s <= self.now_s]:
+            self.drains.remove(drain)
+            for name in drain.names:
+                self.unload(name)
         for visit in [v for v in self.visits if v.until_s <= self.now_s]:
             self.visits.remove(visit)
             self._arrive(visit)
@@ -164,10 +189,10 @@ class World:
                 guest.waiting_since_s.clear()
 
     def ask(self, name: str, requests: float = 1.0) -> None:
-        """Requests arrive; a model that is away keeps those of a front door waiting."""
+        """Requests arrive; a model that is away or drains keeps those of a front door waiting."""
         guest = self.guests[name]
         guest.arrivals += requests
-        if guest.waits and guest.state is not READY:
+        if guest.waits and (guest.state is not READY or self.drains_now(name)):
             guest.waiting_since_s += [self.now_s] * int(requests)
 
     def restart(self) -> None:
@@ -175,7 +200,9 @@ class World:
             guest.forgotten = guest.forgotten or guest.state in (READY, LOADING)
             guest.state, guest.copies, guest.until_s = UNLOADED, 1, NEVER_S
             guest.sick = guest.stale = guest.hangs = False
+            guest.leases = 0
         self.visits.clear()
+        self.drains.clear()
 
     def sicken(self, name: str, *, hangs: bool = False) -> None:
         """Its process dies; Triton goes on calling it READY."""
@@ -217,7 +244,7 @@ class World:
         guest = self.guests[name]
         if guest.state is not READY:
             return
-        guest.state = UNLOADING
+        guest.state, guest.leases = UNLOADING, 0
         guest.until_s = NEVER_S if guest.hangs else self.now_s + guest.unload_s
         for other in self.guests.values():
             if name in other.steps:
@@ -225,11 +252,28 @@ class World:
 
     def act(self, action: Action) -> None:
         if isinstance(action, Unload):
-            for name in (action.model, *action.takes):
-                self.unload(name)
+            self.drain((action.model, *action.takes))
         else:
             brought = self.load(action.model, action.first)
             assert set(brought) == set(action.brings), f"{action} brought {brought}"
+
+    def drain(self, names: tuple[str, ...]) -> None:
+        """Holds new requests, and unloads when those inside have ended; a sick one has none."""
+        if any(drain.names == names for drain in self.drains):
+            return
+        wait_s = max(0.0 if self.guests[n].sick else self.guests[n].drain_s for n in names)
+        self.drains.append(Drain(names, self.now_s + wait_s))
+        self.wait(0.0)
+
+    def call_off(self, decided: Plan) -> None:
+        """Ends the drains that ``decided`` no longer wants, and serves whom they held up."""
+        wanted = {(unload.model, *unload.takes) for unload in decided.unloads}
+        for drain in [d for d in self.drains if d.names not in wanted]:
+            self.drains.remove(drain)
+            self.called_off += 1
+            for name in drain.names:
+                if self.guests[name].state is READY:
+                    self.guests[name].waiting_since_s.clear()
 
     # --- the loop
 
@@ -247,6 +291,7 @@ class World:
         for guest in self.guests.values():
             guest.arrivals = 0.0
         before(decided)
+        self.call_off(decided)
         for action in decided.actions[:until]:
             self.act(action)
         self.wait(seconds)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import Counter
-from itertools import pairwise
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise, product
+from typing import Any
 
+import grpc
 import pytest
-from tritonclient.grpc.aio import InferenceServerClient
+from aiohttp import test_utils, web
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from simulations.testbed.traffic import Arrival, Driver, Tally, says_absent, shifting_hot_set
-from simulations.testbed.tritonserver import TritonServer, free_ports
+from simulations.testbed.protocols import Protocol
+from simulations.testbed.repository import ModelSpec, write_repository
+from simulations.testbed.traffic import Arrival, Driver, Tally, mixed, shifting_hot_set
+from simulations.testbed.tritonserver import Installation, TritonServer, free_ports
 
 MODELS = [f"model-{number:02}" for number in range(12)]
 
@@ -78,114 +85,194 @@ def test_every_model_may_be_hot() -> None:
     assert models == {"a", "b"}
 
 
-async def test_a_resident_model_is_served_warm(
-    server: TritonServer, client: InferenceServerClient
+SPECS = (
+    ModelSpec("plain", 30, load_s=0.4, compute_ms=2),
+    ModelSpec("versions", 30, load_s=0.4, compute_ms=2, versions=(1, 2)),
+    ModelSpec("stream", 30, load_s=0.4, compute_ms=2, decoupled=True),
+    ModelSpec("slow", 30, load_s=0.4, compute_ms=1500),
+    ModelSpec("absent", 30, load_s=0.4, compute_ms=2),
+)
+
+
+ONCE: tuple[Protocol, ...] = ("http", "generate", "grpc", "stream")
+STREAMS: tuple[Protocol, ...] = ("generate_stream", "stream")
+
+
+def drawn(pinned_share: float = 0.25, seed: int = 5) -> list[Arrival]:
+    names = [spec.name for spec in SPECS]
+    plain = shifting_hot_set(
+        names, duration_s=100, rate_per_s=20, hot_count=5, shift_every_s=20, seed=1
+    )
+    return list(mixed(plain, SPECS, pinned_share=pinned_share, seed=seed))
+
+
+def test_the_same_seed_gives_the_same_mix() -> None:
+    assert drawn(seed=5) == drawn(seed=5)
+    assert drawn(seed=5) != drawn(seed=6)
+
+
+def test_every_protocol_is_drawn_and_decoupled_models_are_asked_by_streams_alone() -> None:
+    by_model = {
+        spec.name: {each.protocol for each in drawn() if each.model == spec.name} for spec in SPECS
+    }
+    assert by_model.pop("stream") == {"stream", "generate_stream"}
+    assert all(each == {"http", "grpc", "stream", "generate"} for each in by_model.values())
+
+
+def test_a_share_is_pinned_to_a_version_that_the_model_has() -> None:
+    pinned = [each for each in drawn() if each.version]
+    assert len(pinned) / len(drawn()) == pytest.approx(0.25, abs=0.05)
+    assert {each.version for each in pinned if each.model == "versions"} == {1, 2}
+    assert {each.version for each in pinned if each.model != "versions"} == {1}
+    assert not any(each.version for each in drawn(pinned_share=0))
+
+
+# --- the driver against a real Triton ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def triton(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    """A server with every model of SPECS loaded but the absent one."""
+    folder = tmp_path_factory.mktemp("traffic")
+    write_repository(folder / "models", SPECS)
+    http_port, grpc_port, metrics_port = free_ports(3)
+    with TritonServer.start(
+        installation,
+        folder / "models",
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        log_path=folder / "triton.log",
+        extra_args=[f"--load-model={spec.name}" for spec in SPECS if spec.name != "absent"],
+    ) as server:
+        server.wait_live()
+        yield server
+
+
+def driver(triton: TritonServer, deadline_s: float = 60.0) -> Driver:
+    return Driver(SPECS, http_url=triton.http_url, grpc_url=triton.grpc_url, deadline_s=deadline_s)
+
+
+async def test_every_protocol_and_every_version_is_answered_rightly(triton: TritonServer) -> None:
+    asked = [
+        *product(["plain"], ONCE, [None, 1]),
+        *product(["versions"], ONCE, [None, 1, 2]),
+        *product(["stream"], STREAMS, [None, 1]),
+    ]
+    arrivals = [Arrival(0.01 * at, *each) for at, each in enumerate(asked)]
+    running = driver(triton)
+    outcomes = await running.run(arrivals)
+    assert [(each.arrival, each.error) for each in outcomes if not each.served] == []
+    assert {each.cold for each in outcomes} == {None}, "nobody counts attempts here"
+    assert running.total == Tally(sent=24, served=24)
+
+
+@pytest.mark.parametrize("protocol", [*ONCE, "generate_stream"])
+@pytest.mark.parametrize("version", [None, 1])
+async def test_an_absent_model_fails_at_once_and_is_asked_once(
+    triton: TritonServer, protocol: Protocol, version: int | None
 ) -> None:
-    await client.load_model("small")
-    driver = Driver(server.grpc_url, _nobody_hears)
-    outcomes = await driver.run([Arrival(0.0, "small"), Arrival(0.1, "small")])
-    assert [(each.served, each.cold, each.error) for each in outcomes] == [(True, False, None)] * 2
-    assert driver.total == Tally(sent=2, served=2)
+    running = driver(triton)
+    [outcome] = await running.run([Arrival(0.0, "absent", protocol, version)])
+    assert outcome.error is not None
+    assert "'absent' is not found" in outcome.error
+    assert outcome.latency_s < 1
+    assert running.tallies == {"absent": Tally(sent=1, failed=1)}
 
 
-async def test_a_miss_is_reported_and_served_after_someone_loads_the_model(
-    server: TritonServer, client: InferenceServerClient
-) -> None:
-    misses: list[tuple[str, int]] = []
-    loading: list[asyncio.Task[None]] = []
-
-    async def report_miss(model: str, new_requests: int) -> None:
-        misses.append((model, new_requests))
-        loading.append(asyncio.create_task(client.load_model(model)))
-
-    # The load takes 1.5 s, so a miss is reported twice: at once, and when a second is over.
-    driver = Driver(server.grpc_url, report_miss)
-    [outcome] = await driver.run([Arrival(0.0, "large")])
-    await asyncio.gather(*loading)
-
-    assert misses == [("large", 1), ("large", 0)]
-    assert outcome.served
-    assert outcome.cold
-    assert 1.2 < outcome.latency_s < 3.0
-    assert driver.tallies == {"large": Tally(sent=1, served=1)}
+@pytest.mark.parametrize("protocol", ONCE)
+async def test_patience_ends_at_the_deadline(triton: TritonServer, protocol: Protocol) -> None:
+    [outcome] = await driver(triton, deadline_s=0.4).run([Arrival(0.0, "slow", protocol)])
+    assert not outcome.served
+    assert outcome.latency_s == pytest.approx(0.4, abs=0.3)
 
 
-async def test_a_cold_request_holds_up_no_other(
-    server: TritonServer, client: InferenceServerClient
-) -> None:
-    await client.load_model("small")
-    driver = Driver(server.grpc_url, _nobody_hears, deadline_s=1.0)
-    outcomes = await driver.run([Arrival(0.0, "large"), Arrival(0.05, "small")])
-    assert [each.arrival.model for each in outcomes] == ["small", "large"]
+async def test_a_slow_request_holds_up_no_other(triton: TritonServer) -> None:
+    outcomes = await driver(triton).run([Arrival(0.0, "slow"), Arrival(0.05, "plain")])
+    assert [each.arrival.model for each in outcomes] == ["plain", "slow"]
     assert outcomes[0].latency_s < 0.5
 
 
-async def test_a_model_that_never_comes_fails_at_the_deadline(
-    server: TritonServer, client: InferenceServerClient
-) -> None:
-    driver = Driver(server.grpc_url, _nobody_hears, deadline_s=0.5)
-    [outcome] = await driver.run([Arrival(0.0, "large")])
-    assert not outcome.served
-    assert outcome.cold
-    assert outcome.latency_s == pytest.approx(0.5, abs=0.3)
-    assert outcome.error is not None
-    assert says_absent(outcome.error)
-    assert driver.total == Tally(sent=1, failed=1)
+async def test_an_outcome_tells_when_it_was_under_way(triton: TritonServer) -> None:
+    [outcome] = await driver(triton).run([Arrival(0.3, "slow", "http")])
+    assert 0.3 <= outcome.began_s < 0.5
+    assert outcome.ended_s - outcome.began_s == pytest.approx(1.5, abs=0.3)
+    assert outcome.latency_s == outcome.ended_s - 0.3
 
 
-async def test_waiting_requests_can_be_counted_and_cancelled_while_it_runs(
-    server: TritonServer, client: InferenceServerClient
-) -> None:
-    misses: asyncio.Queue[str] = asyncio.Queue()
-
-    async def report_miss(model: str, new_requests: int) -> None:
-        await misses.put(model)
-
-    driver = Driver(server.grpc_url, report_miss, report_every_s=60)
-    running = asyncio.create_task(driver.run([Arrival(0.0, "large")] * 3))
-    for _ in range(3):
-        await misses.get()
-    assert driver.tallies == {"large": Tally(sent=3, waiting=3)}
-
-    running.cancel()
+async def test_requests_under_way_can_be_counted_and_cancelled(triton: TritonServer) -> None:
+    running = driver(triton)
+    task = asyncio.create_task(running.run([Arrival(0.0, "slow", "http"), Arrival(0.0, "slow")]))
+    await asyncio.sleep(0.5)
+    assert running.tallies == {"slow": Tally(sent=2)}
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await running
-
-    assert driver.tallies == {"large": Tally(sent=3)}
+        await task
+    assert running.tallies == {"slow": Tally(sent=2)}
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_a_report_that_nobody_hears_does_not_end_the_request(
-    server: TritonServer, client: InferenceServerClient
-) -> None:
-    tried = asyncio.Event()
-
-    async def refused(model: str, new_requests: int) -> None:
-        tried.set()
-        raise ConnectionRefusedError("nobody there")
-
-    driver = Driver(server.grpc_url, refused)
-    running = asyncio.create_task(driver.run([Arrival(0.0, "small")]))
-    await tried.wait()
-    await client.load_model("small")
-    [outcome] = await running
-    assert outcome.served
-    assert outcome.cold
-    assert driver.last_report_error == "nobody there"
-
-
-async def test_a_server_that_is_away_is_a_failure_and_no_miss() -> None:
-    misses: list[tuple[str, int]] = []
-
-    async def report_miss(model: str, new_requests: int) -> None:
-        misses.append((model, new_requests))
-
-    driver = Driver(f"127.0.0.1:{free_ports(1)[0]}", report_miss)
-    [outcome] = await driver.run([Arrival(0.0, "small")])
+@pytest.mark.parametrize("protocol", ["http", "grpc", "stream"])
+async def test_a_server_that_is_away_is_a_failure(protocol: Protocol) -> None:
+    http_port, grpc_port = free_ports(2)
+    running = Driver(
+        SPECS, http_url=f"127.0.0.1:{http_port}", grpc_url=f"127.0.0.1:{grpc_port}", deadline_s=5
+    )
+    [outcome] = await running.run([Arrival(0.0, "plain", protocol)])
     assert not outcome.served
-    assert not outcome.cold
-    assert misses == []
+    assert outcome.latency_s < 4
 
 
-async def _nobody_hears(model: str, new_requests: int) -> None:
-    """The sidecar would hear of the miss; these tests have none."""
+# --- what a proxy says of its attempts, and answers that are wrong -------------------------------
+
+
+class _Doubling(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Doubles X as a model would, and counts attempts as a proxy would: three every time."""
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await context.send_initial_metadata([("x-envoy-attempt-count", "3")])
+        [value] = struct.unpack("<f", request.raw_input_contents[0])
+        return service_pb2.ModelInferResponse(raw_output_contents=[struct.pack("<f", 2 * value)])
+
+
+@pytest.fixture
+async def proxied() -> AsyncIterator[Driver]:
+    async def generate(request: web.Request) -> web.Response:
+        value = (await request.json())["X"]
+        headers = {"x-envoy-attempt-count": "1" if request.match_info["model"] == "plain" else "3"}
+        # Of the models with two versions the newest triples.
+        return web.json_response({"Y": 2 * value}, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/v2/models/{model}/generate", generate)
+    http = test_utils.TestServer(app)
+    await http.start_server()
+    grpc_server = grpc.aio.server()
+    grpc_port = grpc_server.add_insecure_port("127.0.0.1:0")
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Doubling(), grpc_server)
+    await grpc_server.start()
+    yield Driver(SPECS, http_url=f"127.0.0.1:{http.port}", grpc_url=f"127.0.0.1:{grpc_port}")
+    await grpc_server.stop(None)
+    await http.close()
+
+
+async def test_more_than_one_attempt_is_a_cold_start(proxied: Driver) -> None:
+    outcomes = await proxied.run(
+        [
+            Arrival(0.0, "plain", "generate"),
+            Arrival(0.1, "slow", "generate"),
+            Arrival(0.2, "plain", "grpc"),
+        ]
+    )
+    assert [(each.served, each.cold) for each in outcomes] == [
+        (True, False),
+        (True, True),
+        (True, True),
+    ]
+
+
+async def test_a_wrong_answer_is_a_failure(proxied: Driver) -> None:
+    outcomes = await proxied.run([Arrival(0.0, "versions", "generate")])
+    assert [each.error for each in outcomes] == ["answered [2.0] where [3.0] was due"]

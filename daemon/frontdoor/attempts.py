@@ -1,0 +1,56 @@
+"""What Envoy tells us of its attempts at a request, in HTTP headers or gRPC metadata.
+
+Owns the reading of those headers. None of them is trusted further than to make its own
+request wait less, or be answered by a signal that its sender may then not understand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_NUMBER = "x-envoy-attempt-count"
+_BEGAN = "x-remora-began"
+_EXPECTED_MS = "x-envoy-expected-rq-timeout-ms"
+_LONGEST_NUMBER = 9
+
+BETWEEN_US = (_NUMBER, _BEGAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt.
+
+    number: 0 when it comes from elsewhere; Envoy's first goes to Triton, so ours are 2, 4, …
+    began_s: when Envoy first saw the request, seconds since the epoch.
+    deadline_s: when its client gives up, where Envoy knows.
+    """
+
+    number: int
+    began_s: float
+    deadline_s: float | None
+
+    @property
+    def is_first(self) -> bool:
+        return self.number <= 2
+
+
+def attempt(headers: Mapping[str, str | bytes], now_s: float) -> Attempt:
+    expected_ms = _number(headers.get(_EXPECTED_MS, ""))
+    return Attempt(
+        _number(headers.get(_NUMBER, "")),
+        _began_s(headers.get(_BEGAN, ""), now_s),
+        now_s + expected_ms / 1000 if expected_ms else None,
+    )
+
+
+def _number(written: str | bytes) -> int:
+    is_number = isinstance(written, str) and written.isascii() and written.isdigit()
+    return int(written) if is_number and len(written) <= _LONGEST_NUMBER else 0
+
+
+def _began_s(written: str | bytes, now_s: float) -> float:
+    """Envoy's clock is ours; it is never in the future."""
+    try:
+        began_s = float(written)
+    except ValueError:
+        return now_s
+    return began_s if 0 < began_s < now_s else now_s

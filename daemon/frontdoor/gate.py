@@ -1,0 +1,378 @@
+"""Who may go in, who waits, and who is turned away: the front door without its protocols.
+
+Owns, for each model, whether it can serve, the requests held for it, those inside it and
+the leases on it. Refuses to know bytes and sockets (`http`, `grpc`, `streams`) and to
+decide what is loaded: it tells the planner who waits, and does what the plan says.
+
+What it believes of a model comes from three sides: the snapshots, the actuator's own
+hand between two of them, and Triton's answers. The youngest evidence counts.
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from daemon.frontdoor.refusals import Outcome, Refusal
+from policies.actions import Hold, Plan, Reason
+from policies.policy import FrontDoor, Policy
+from policies.snapshot import ModelState, Snapshot
+
+# A released request is on its way to Triton by a hop or two; until then nobody must unload.
+ON_ITS_WAY_S = 1.0
+# What stands in the way of a refused request may stand there for long; ask again after this.
+RETRY_AFTER_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for one model.
+
+    body_bytes: what it holds of our memory while it waits.
+    began_s: when it came, seconds since the epoch; Envoy's attempts at it share it.
+    deadline_s: when its client gives up; None where that is not known.
+    counted: it was held before, and its arrival is known.
+    """
+
+    model: str
+    version: str
+    body_bytes: int
+    began_s: float
+    deadline_s: float | None = None
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AtDoor:
+    """What the door knows of one model, for a snapshot.
+
+    missed: requests that came since the last snapshot and found it absent.
+    replayed: of the requests held before, those sent on since then, which Triton counts again.
+    forwarded: requests sent on through the door since then, the replayed ones among them.
+    """
+
+    missed: int = 0
+    replayed: int = 0
+    forwarded: int = 0
+    waiting: int = 0
+    oldest_wait_s: float = 0.0
+    in_flight: int = 0
+    leases: int = 0
+
+
+NOBODY = AtDoor()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    call: Call
+    released: asyncio.Future[Refusal | None]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One model's entrance.
+
+    ready: the latest evidence says that it can serve. changed_at_s: when evidence younger
+        than the snapshots came, which outdates those asked for before.
+    shut: our own hand drains or unloads it.
+    """
+
+    ready: bool = False
+    shut: bool = False
+    changed_at_s: float = float("-inf")
+    waiters: dict[_Waiter, None] = field(default_factory=dict)
+    in_flight: int = 0
+    leases: dict[object, float] = field(default_factory=dict)
+    missed: int = 0
+    replayed: int = 0
+    forwarded: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.ready and not self.shut
+
+
+class Gate:
+    """All entrances.
+
+    now_s: the sidecar's clock. wake: makes the loop look at once.
+    waiting, held_bytes: requests held now, and what their bodies take.
+    misses: requests that found their model absent, ever, by model of the repository.
+    sequence_idle_s: by model with sequences, after how long a silence Triton ends one by itself.
+    """
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self.now_s = now_s
+        self.wake: Callable[[], None] = lambda: None
+        self.limits = FrontDoor()
+        self._entries: dict[str, _Entry] = {}
+        self._holds: dict[str, Hold] = {}
+        self._known: frozenset[str] | None = None
+        self._first_look = asyncio.Event()
+        self._closing = False
+        self.waiting = 0
+        self.held_bytes = 0
+        self.misses: Counter[str] = Counter()
+        self.sequence_idle_s: Mapping[str, float] = {}
+
+    # What the loop tells.
+
+    def saw(self, policy: Policy, snapshot: Snapshot, plan: Plan, asked_at_s: float) -> None:
+        """Takes in a tick whose questions were asked at ``asked_at_s``."""
+        self.limits = policy.front_door
+        self._holds = {hold.subject: hold for hold in plan.holds}
+        if not snapshot.reachable:
+            for entry in self._entries.values():
+                entry.ready = False
+            return
+        for name, model in snapshot.models.items():
+            entry = self._entry(name)
+            if entry.changed_at_s < asked_at_s:
+                entry.ready = model.state is ModelState.READY
+            self._settle(name, entry)
+        for name in self._entries.keys() - snapshot.models.keys():
+            self._forget(name)
+        self._known = frozenset(snapshot.models)
+        self._first_look.set()
+
+    def opened(self, names: Iterable[str]) -> None:
+        """Our own load of ``names`` has ended well."""
+        for name in names:
+            entry = self._entry(name)
+            entry.ready, entry.changed_at_s = True, self.now_s()
+            self._settle(name, entry)
+
+    def shut(self, names: Iterable[str]) -> None:
+        """Holds new requests for ``names`` back: they are about to leave."""
+        for name in names:
+            self._entry(name).shut = True
+
+    def unshut(self, names: Iterable[str], *, gone: bool) -> None:
+        """Ends `shut`: they have left, or they stay after all."""
+        for name in names:
+            entry = self._entry(name)
+            entry.shut = False
+            if gone:
+                entry.ready, entry.changed_at_s = False, self.now_s()
+            self._settle(name, entry)
+
+    def is_drained(self, names: Iterable[str]) -> bool:
+        """Whether no request sent through the door is inside any of ``names``."""
+        return not any(self._entry(name).in_flight for name in names)
+
+    def close(self) -> None:
+        """Lets nobody wait any longer: the sidecar stops."""
+        self._closing = True
+        for entry in self._entries.values():
+            for waiter in entry.waiters:
+                _refuse(waiter, _closing())
+
+    def take(self) -> dict[str, AtDoor]:
+        """What happened since the last call, and what stands, by model."""
+        now_s = self.now_s()
+        found = {}
+        for name, entry in self._entries.items():
+            at_door = self._at_door(entry, now_s)
+            if at_door != NOBODY:
+                found[name] = at_door
+            entry.missed = entry.replayed = entry.forwarded = 0
+        return found
+
+    # What requests ask.
+
+    def is_open(self, model: str) -> bool:
+        entry = self._entries.get(model)
+        return entry is not None and entry.is_open
+
+    async def admit(self, call: Call) -> bool:
+        """Returns when the model of ``call`` can serve; whether the call had to wait.
+
+        Raises Refusal when it cannot, or not in time.
+        """
+        if self._known is None:
+            await self._await_first_look(call)
+        entry = self._entries.get(call.model)
+        if entry is None or call.model not in (self._known or ()):
+            raise Refusal(Outcome.UNKNOWN_MODEL, _unknown(call.model))
+        if entry.is_open:
+            return False
+        if self._closing:
+            raise _closing()
+        if not call.counted:
+            entry.missed += 1
+            self.misses[call.model] += 1
+            self.wake()
+        if reason := self._turned_away(call):
+            raise reason
+        await self._wait(call, entry)
+        return True
+
+    def distrust(self, model: str) -> None:
+        """Triton has just said that ``model`` cannot serve, whatever we believed."""
+        entry = self._entry(model)
+        if entry.ready:
+            entry.ready, entry.changed_at_s = False, self.now_s()
+            self.wake()
+
+    @contextmanager
+    def inside(self, call: Call, *, waited: bool) -> Iterator[None]:
+        """Counts ``call`` as inside its model for the length of the block."""
+        entry = self._entry(call.model)
+        entry.in_flight += 1
+        entry.forwarded += 1
+        entry.replayed += waited
+        try:
+            yield
+        finally:
+            entry.in_flight -= 1
+
+    def released(self, call: Call, *, waited: bool) -> None:
+        """``call`` is sent on by Envoy now, not through us."""
+        entry = self._entry(call.model)
+        entry.replayed += waited
+        entry.leases[_ON_THEIR_WAY] = self.now_s() + ON_ITS_WAY_S
+
+    def lease(self, model: str, holder: object, for_s: float) -> None:
+        """``holder`` needs ``model`` to stay for the next ``for_s`` seconds."""
+        self._entry(model).leases[holder] = self.now_s() + for_s
+
+    def end_lease(self, model: str, holder: object) -> None:
+        if entry := self._entries.get(model):
+            entry.leases.pop(holder, None)
+
+    # How.
+
+    def _entry(self, name: str) -> _Entry:
+        found = self._entries.get(name)
+        if found is None:
+            found = self._entries[name] = _Entry()
+        return found
+
+    def _forget(self, name: str) -> None:
+        """The repository has lost the model; who waits for it need not any longer."""
+        entry = self._entries[name]
+        for waiter in list(entry.waiters):
+            _refuse(waiter, Refusal(Outcome.UNKNOWN_MODEL, _unknown(name)))
+        if not entry.in_flight and not entry.shut:
+            del self._entries[name]
+
+    def _settle(self, name: str, entry: _Entry) -> None:
+        """Lets the waiters in when the model can serve, and away when it never will."""
+        if not entry.waiters:
+            return
+        if entry.is_open:
+            for waiter in entry.waiters:
+                if not waiter.released.done():
+                    waiter.released.set_result(None)
+            return
+        for waiter in entry.waiters:
+            # Each gets its own: a raised exception keeps the stack it came through.
+            if reason := self._turned_away(waiter.call):
+                _refuse(waiter, reason)
+
+    def _turned_away(self, call: Call) -> Refusal | None:
+        """Why waiting cannot help ``call``, by the latest plan; None when it can."""
+        hold = self._holds.get(call.model)
+        if hold is None:
+            return None
+        if hold.retry_at_s is None:
+            after_s = RETRY_AFTER_S
+            helps = not hold.reason.turns_away
+        else:
+            after_s = hold.retry_at_s - self.now_s()
+            bears_s = self.limits.retry_wait_s if hold.reason.turns_away else self._left_s(call)
+            helps = after_s <= bears_s
+        return None if helps else Refusal(Outcome.TURNED_AWAY, _told(hold, after_s), after_s)
+
+    async def _await_first_look(self, call: Call) -> None:
+        """Nothing is known yet: the sidecar has only just started."""
+        try:
+            await asyncio.wait_for(self._first_look.wait(), self._left_s(call))
+        except TimeoutError:
+            raise Refusal(Outcome.TIMED_OUT, "Triton has not answered yet", 1.0) from None
+
+    def _left_s(self, call: Call) -> float:
+        ends_s = call.began_s + self.limits.wait_s
+        if call.deadline_s is not None:
+            ends_s = min(ends_s, call.deadline_s)
+        return max(0.0, ends_s - self.now_s())
+
+    async def _wait(self, call: Call, entry: _Entry) -> None:
+        self._refuse_beyond_bounds(call, entry)
+        waiter = _Waiter(call, asyncio.get_running_loop().create_future())
+        entry.waiters[waiter] = None
+        self.waiting += 1
+        self.held_bytes += call.body_bytes
+        try:
+            async with asyncio.timeout(self._left_s(call)):
+                refusal = await waiter.released
+        except TimeoutError:
+            raise self._timed_out(call) from None
+        finally:
+            entry.waiters.pop(waiter, None)
+            self.waiting -= 1
+            self.held_bytes -= call.body_bytes
+        if refusal is not None:
+            raise refusal
+
+    def _refuse_beyond_bounds(self, call: Call, entry: _Entry) -> None:
+        limits = self.limits
+        if len(entry.waiters) >= limits.waiters_per_model:
+            full = f"{len(entry.waiters)} requests wait for {call.model}"
+        elif self.waiting >= limits.waiters:
+            full = f"{self.waiting} requests wait"
+        elif call.body_bytes and self.held_bytes + call.body_bytes > limits.held_bytes:
+            full = f"waiting requests hold {self.held_bytes} bytes"
+        else:
+            return
+        raise Refusal(Outcome.QUEUE_FULL, f"queue full: {full}, and no more may", 1.0)
+
+    def _timed_out(self, call: Call) -> Refusal:
+        waited_s = self.now_s() - call.began_s
+        hold = self._holds.get(call.model) or self._holds.get("")
+        why = f": {_told(hold)}" if hold else ""
+        text = f"{call.model} was not ready after {waited_s:.1f} s{why}"
+        return Refusal(Outcome.TIMED_OUT, text, 1.0)
+
+    def _at_door(self, entry: _Entry, now_s: float) -> AtDoor:
+        for holder in [holder for holder, until_s in entry.leases.items() if until_s <= now_s]:
+            del entry.leases[holder]
+        oldest_s = min((waiter.call.began_s for waiter in entry.waiters), default=now_s)
+        return AtDoor(
+            missed=entry.missed,
+            replayed=entry.replayed,
+            forwarded=entry.forwarded,
+            waiting=len(entry.waiters),
+            oldest_wait_s=max(0.0, now_s - oldest_s),
+            in_flight=entry.in_flight,
+            leases=len(entry.leases),
+        )
+
+
+# All requests that Envoy is sending on share one lease; each puts its end off.
+_ON_THEIR_WAY = object()
+
+
+def _refuse(waiter: _Waiter, reason: Refusal) -> None:
+    if not waiter.released.done():
+        waiter.released.set_result(reason)
+
+
+def _closing() -> Refusal:
+    return Refusal(Outcome.CLOSING, "the sidecar is being stopped", 1.0)
+
+
+def _unknown(model: str) -> str:
+    return f"Request for unknown model: '{model}' is not found"
+
+
+def _told(hold: Hold, retry_after_s: float | None = None) -> str:
+    """A hold as a client reads it."""
+    text = hold.detail or hold.reason.meaning
+    words = "load failed" if hold.reason is Reason.BACKING_OFF else hold.reason.value
+    if retry_after_s is not None and hold.retry_at_s is not None:
+        text += f"; next try in {math.ceil(retry_after_s)} s"
+    return f"{words.replace('_', ' ')}: {text}"
