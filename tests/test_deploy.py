@@ -25,7 +25,12 @@ def test_every_variable_is_a_setting() -> None:
 def test_port_and_state_are_where_the_sidecar_has_them() -> None:
     _, container = sidecar()
     settings = Settings()
-    assert container["ports"][0]["containerPort"] == settings.http_port
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports == {
+        "remora": settings.http_port,
+        "door-http": settings.front_door_http_port,
+        "door-grpc": settings.front_door_grpc_port,
+    }
     mounted = {each["mountPath"] for each in container["volumeMounts"]}
     assert str(settings.state_directory) in mounted
     env = {each["name"]: each.get("value", "") for each in container["env"]}
