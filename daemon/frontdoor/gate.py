@@ -24,6 +24,8 @@ from policies.snapshot import ModelState, Snapshot
 ON_ITS_WAY_S = 1.0
 # What stands in the way of a refused request may stand there for long; ask again after this.
 RETRY_AFTER_S = 30.0
+# A refusal travels in a header in gRPC, and clients take only so much of those.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,6 @@ class Gate:
         self._entries: dict[str, _Entry] = {}
         self._holds: dict[str, Hold] = {}
         self._known: frozenset[str] | None = None
-        self._first_look = asyncio.Event()
         self._closing = False
         self.waiting = 0
         self.held_bytes = 0
@@ -126,7 +127,7 @@ class Gate:
         self._holds = {hold.subject: hold for hold in plan.holds}
         if not snapshot.reachable:
             for entry in self._entries.values():
-                entry.ready = False
+                entry.ready = entry.ready and entry.changed_at_s >= asked_at_s
             return
         for name, model in snapshot.models.items():
             entry = self._entry(name)
@@ -136,7 +137,6 @@ class Gate:
         for name in self._entries.keys() - snapshot.models.keys():
             self._forget(name)
         self._known = frozenset(snapshot.models)
-        self._first_look.set()
 
     def opened(self, names: Iterable[str]) -> None:
         """Our own load of ``names`` has ended well."""
@@ -183,6 +183,10 @@ class Gate:
 
     # What requests ask.
 
+    def knows(self, model: str) -> bool:
+        """Whether the repository had ``model`` at the latest look."""
+        return self._known is not None and model in self._known
+
     def is_open(self, model: str) -> bool:
         entry = self._entries.get(model)
         return entry is not None and entry.is_open
@@ -192,22 +196,21 @@ class Gate:
 
         Raises Refusal when it cannot, or not in time.
         """
-        if self._known is None:
-            await self._await_first_look(call)
-        entry = self._entries.get(call.model)
-        if entry is None or call.model not in (self._known or ()):
+        # Before the first look any name may be one of the repository's.
+        if self._known is not None and call.model not in self._known:
             raise Refusal(Outcome.UNKNOWN_MODEL, _unknown(call.model))
-        if entry.is_open:
+        if self.is_open(call.model):
             return False
         if self._closing:
             raise _closing()
-        if not call.counted:
-            entry.missed += 1
+        if self._known is not None and not call.counted:
+            self._entry(call.model).missed += 1
             self.misses[call.model] += 1
             self.wake()
         if reason := self._turned_away(call):
             raise reason
-        await self._wait(call, entry)
+        self._refuse_beyond_bounds(call)
+        await self._wait(call, self._entry(call.model))
         return True
 
     def distrust(self, model: str) -> None:
@@ -287,13 +290,6 @@ class Gate:
             helps = after_s <= bears_s
         return None if helps else Refusal(Outcome.TURNED_AWAY, _told(hold, after_s), after_s)
 
-    async def _await_first_look(self, call: Call) -> None:
-        """Nothing is known yet: the sidecar has only just started."""
-        try:
-            await asyncio.wait_for(self._first_look.wait(), self._left_s(call))
-        except TimeoutError:
-            raise Refusal(Outcome.TIMED_OUT, "Triton has not answered yet", 1.0) from None
-
     def _left_s(self, call: Call) -> float:
         ends_s = call.began_s + self.limits.wait_s
         if call.deadline_s is not None:
@@ -301,27 +297,31 @@ class Gate:
         return max(0.0, ends_s - self.now_s())
 
     async def _wait(self, call: Call, entry: _Entry) -> None:
-        self._refuse_beyond_bounds(call, entry)
         waiter = _Waiter(call, asyncio.get_running_loop().create_future())
         entry.waiters[waiter] = None
         self.waiting += 1
         self.held_bytes += call.body_bytes
         try:
             async with asyncio.timeout(self._left_s(call)):
-                refusal = await waiter.released
+                while (refusal := await waiter.released) is None and not entry.is_open:
+                    # A drain began after its release and before its turn.
+                    waiter.released = asyncio.get_running_loop().create_future()
         except TimeoutError:
             raise self._timed_out(call) from None
         finally:
             entry.waiters.pop(waiter, None)
             self.waiting -= 1
             self.held_bytes -= call.body_bytes
+            if self._known is None and not entry.waiters:
+                # Anybody's words, and no look has come to forget them.
+                self._entries.pop(call.model, None)
         if refusal is not None:
             raise refusal
 
-    def _refuse_beyond_bounds(self, call: Call, entry: _Entry) -> None:
-        limits = self.limits
-        if len(entry.waiters) >= limits.waiters_per_model:
-            full = f"{len(entry.waiters)} requests wait for {call.model}"
+    def _refuse_beyond_bounds(self, call: Call) -> None:
+        limits, entry = self.limits, self._entries.get(call.model)
+        if entry and len(entry.waiters) >= limits.waiters_per_model:
+            full = f"{len(entry.waiters)} requests wait for {call.model[:_LONGEST_NAME]}"
         elif self.waiting >= limits.waiters:
             full = f"{self.waiting} requests wait"
         elif call.body_bytes and self.held_bytes + call.body_bytes > limits.held_bytes:
@@ -334,7 +334,7 @@ class Gate:
         waited_s = self.now_s() - call.began_s
         hold = self._holds.get(call.model) or self._holds.get("")
         why = f": {_told(hold)}" if hold else ""
-        text = f"{call.model} was not ready after {waited_s:.1f} s{why}"
+        text = f"{call.model[:_LONGEST_NAME]} was not ready after {waited_s:.1f} s{why}"
         return Refusal(Outcome.TIMED_OUT, text, 1.0)
 
     def _at_door(self, entry: _Entry, now_s: float) -> AtDoor:
@@ -366,7 +366,7 @@ def _closing() -> Refusal:
 
 
 def _unknown(model: str) -> str:
-    return f"Request for unknown model: '{model}' is not found"
+    return f"Request for unknown model: '{model[:_LONGEST_NAME]}' is not found"
 
 
 def _told(hold: Hold, retry_after_s: float | None = None) -> str:

@@ -16,8 +16,8 @@ from daemon.triton import Triton, TritonError
 # models that they call, so the model's own name must stand beside it.
 _ABSENT = ("is not found", "has no available versions", "is not at ready state")
 _READY_TIMEOUT_S = 2.0
-# Envoy asks Triton again and again while a model comes and goes. What a ready model has refused
-# so often (a full queue looks like a miss to Envoy) it means.
+# A request is sent again and again while its model comes and goes. What a model that is ready has
+# refused so often (to Envoy a full queue looks like a miss) it means.
 MOST_ATTEMPTS = 16
 NOT_CONNECTED = "failed to connect to all addresses"
 """What gRPC itself says when there was nobody to send to; else the request may have arrived."""
@@ -53,16 +53,19 @@ class Passage:
 
     async def through_us(self, send: Callable[[], Awaitable[A]]) -> A:
         """Sends the request to Triton ourselves, and again after each miss. Raises Refusal."""
+        attempt = 0
         while True:
+            attempt += 1
             waited = await self._admit()
             try:
                 with self.gate.inside(self.call, waited=waited):
                     answer = await send()
-            except NotSent:
-                self._miss()
-                continue
-            if not answer.is_miss or await self._lacks_version():
-                return answer
+            except NotSent as error:
+                if attempt >= MOST_ATTEMPTS:
+                    raise Refusal(Outcome.TRITON_FAILED, str(error), 1.0) from None
+            else:
+                if not answer.is_miss or attempt >= MOST_ATTEMPTS or await self._lacks_version():
+                    return answer
             self._miss()
 
     async def through_envoy(self, attempt: int) -> None:

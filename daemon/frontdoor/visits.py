@@ -140,7 +140,7 @@ class Visits:
 
     def _label(self, visit: Visit) -> str:
         """Names that no repository has never become labels: anybody can send them."""
-        if visit.outcome in (Outcome.UNKNOWN_MODEL, Outcome.MALFORMED, Outcome.DENIED):
+        if not self.gate.knows(visit.model):
             return ""
         if visit.model not in self._models:
             if len(self._models) >= MOST_MODELS:

@@ -3,6 +3,7 @@ Envoy, once with the sidecar as the only proxy."""
 
 import asyncio
 import signal
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from simulations.testbed.installation import Installation, find
 from simulations.testbed.protocols import Asker, Protocol, Question, Unanswered
 from simulations.testbed.repository import ModelSpec
+from tests.daemon.frontdoor.envoy_front import self_signed
 from tests.daemon.pod import QUICK, Pod, eventually, pod
 
 NewPod = Callable[..., AbstractContextManager[Pod]]
@@ -272,7 +274,7 @@ async def test_model_leaves_when_what_is_inside_has_finished_and_holds_what_come
 async def test_drain_is_called_off_when_demand_returns(
     installation: Installation, tmp_path: Path, ask: Callable[..., Any]
 ) -> None:
-    long = ModelSpec("long", 60, load_s=0.3, compute_ms=2500, hint=True)
+    long = ModelSpec("long", 60, load_s=0.3, compute_ms=1500, hint=True)
     with pod(installation, tmp_path, [long, model("b", 60)], QUICK.format(budget=100)) as running:
         assert await ask(running, "long") == [6.0]
         inside = asyncio.create_task(ask(running, "long", "grpc"))
@@ -281,10 +283,10 @@ async def test_drain_is_called_off_when_demand_returns(
         await asyncio.to_thread(
             eventually, lambda: running.get("/v1/state")["models"]["long"]["draining"], 5
         )
-        many = [asyncio.create_task(ask(running, "long", UNARY[n % 2])) for n in range(60)]
+        many = [asyncio.create_task(ask(running, "long", UNARY[n % 2])) for n in range(24)]
         await asyncio.to_thread(eventually, lambda: "long: stays after all" in running.log, 2)
         assert not inside.done()
-        assert await asyncio.gather(inside, *many) == [[6.0]] * 61
+        assert await asyncio.gather(inside, *many) == [[6.0]] * 25
         assert running.times_loaded("long") == 1
         assert await other == [6.0]
 
@@ -323,6 +325,32 @@ async def test_open_sequence_keeps_its_model(new_pod: NewPod) -> None:
             last = await stub.ModelInfer(_request("a", sequence=7, end=True), timeout=5)
             assert last.raw_output_contents[0] == _request("a", value=36.0).raw_input_contents[0]
             assert (await asking).model_name == "b"
+
+
+async def test_clients_may_be_served_over_tls_without_envoy(
+    installation: Installation, tmp_path: Path
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    settings = {
+        "REMORA_FRONT_DOOR_CERTIFICATE": str(certificate),
+        "REMORA_FRONT_DOOR_KEY": str(key),
+    }
+    policy = QUICK.format(budget=100)
+    with pod(installation, tmp_path, [model("a")], policy, settings=settings) as running:
+        port = running.door_http.rpartition(":")[2]
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(
+                f"https://localhost:{port}/v2/models/a/generate", json={"X": 3.0}, ssl=trusted
+            ) as answer,
+        ):
+            assert (await answer.json())["Y"] == 6.0
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        target = f"localhost:{running.door_grpc.rpartition(':')[2]}"
+        async with grpc.aio.secure_channel(target, credentials) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert (await stub.ModelInfer(_request("a"))).model_name == "a"
 
 
 async def test_metrics_and_the_access_journal_tell_of_it(
