@@ -117,13 +117,17 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
 
 
 _Turn = tuple[int, float, int, str]
-_RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 1}
+_RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 2}
+_IMPATIENT, _LAST = 1, 3
 
 
 def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
     members = survey.units.members(name)
+    rank = _RANKS.get(reasons[name], _LAST)
+    if rank > _IMPATIENT and survey.is_impatient(name):
+        return _IMPATIENT, -survey.models[name].oldest_wait_s, -len(members), name
     urgency = max(survey.density(member) for member in members if member in reasons)
-    return _RANKS.get(reasons[name], 2), -urgency, -len(members), name
+    return rank, -urgency, -len(members), name
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:

@@ -87,7 +87,9 @@ def _less(missing: Need, frees: Need) -> dict[str, int]:
 
 
 def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) -> bool:
-    return reason is Reason.PINNED or survey.worth(name) > _price(survey, victims)
+    if reason is Reason.PINNED or survey.is_impatient(name):
+        return True
+    return survey.worth(name) > _price(survey, victims)
 
 
 def _price(survey: Survey, victims: list[Resident]) -> float:
@@ -96,8 +98,12 @@ def _price(survey: Survey, victims: list[Resident]) -> float:
 
 def _pays_at_s(survey: Survey, name: str, victims: list[Resident]) -> float | None:
     """When the swap would pay by waiting alone, victims staying as dear as they are."""
+    model = survey.models[name]
+    if model.waiting <= 0:
+        return None
+    left_s = survey.policy.front_door.patience_s - max(0.0, model.oldest_wait_s)
     waits_s = survey.waits_s(name, _price(survey, victims))
-    return None if waits_s is None else round(survey.now_s + waits_s, 3)
+    return round(survey.now_s + (left_s if waits_s is None else min(left_s, waits_s)), 3)
 
 
 def _why_no_room(draft: Draft, name: str, need: Need, missing: Need) -> tuple[Reason, str]:

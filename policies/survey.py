@@ -83,6 +83,15 @@ class Survey:
         """All that neither serve nor are on their way in."""
         return [name for name, model in self.snapshot.models.items() if model.state not in _HERE]
 
+    def is_impatient(self, name: str) -> bool:
+        """Whether a request has waited for ``name`` so long that its worth no longer matters.
+
+        Waiting has a price, but a request that is never served has failed, and no price of
+        others' waiting makes up for that.
+        """
+        model = self.models[name]
+        return model.waiting > 0 and model.oldest_wait_s >= self.policy.front_door.patience_s
+
     def is_wanted(self, name: str) -> bool:
         """Whether requests call for ``name``, an absent model."""
         return is_wanted(self.policy, self.snapshot.models[name], self.past(name), self.now_s)

@@ -5,6 +5,7 @@ take it, so a request that waits costs its socket and no more.
 """
 
 import json
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -40,6 +41,10 @@ _HOP_BY_HOP = frozenset(
     )
 )
 _MISS_STATUSES = (400, 404, 503)
+
+
+Body = bytes | AsyncIterable[bytes] | None
+"""Whole where it is kept, else as it comes; None without one."""
 
 
 @dataclass(slots=True)
@@ -135,7 +140,9 @@ class HttpDoor:
             answer = await passage.through_us(send)
             visit.outcome = Outcome.SERVED
             visit.status = answer.response.status
-            return await _passed_on(request, answer)
+            # An answer that comes in pieces keeps its request inside until the last of them.
+            with self.gate.inside(passage.call, waited=False):
+                return await _passed_on(request, answer)
         except Refusal as refusal:
             visit.outcome = refusal.outcome
             return _refused(refusal)
@@ -146,7 +153,7 @@ class HttpDoor:
         self,
         request: web.BaseRequest,
         path: str,
-        body: bytes | aiohttp.StreamReader | None,
+        body: Body,
         model: str,
     ) -> _Answer:
         """One attempt. Raises NotSent, and Refusal when Triton died over it."""
@@ -175,9 +182,9 @@ class _Kept:
 
     request: web.BaseRequest
     _asked: bool = False
-    _body: bytes | aiohttp.StreamReader | None = None
+    _body: Body = None
 
-    async def body(self) -> bytes | aiohttp.StreamReader | None:
+    async def body(self) -> Body:
         if not self._asked:
             self._asked = True
             self._body = await _body(self.request)
@@ -187,19 +194,36 @@ class _Kept:
         return self._body
 
 
-async def _body(request: web.BaseRequest) -> bytes | aiohttp.StreamReader | None:
+async def _body(request: web.BaseRequest) -> Body:
     """The body whole where it is small, else as it comes; None without one."""
     if not request.body_exists:
         return None
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    length = request.content_length
-    if length is not None and length <= KEPT_BODY_BYTES:
-        try:
-            return await request.content.read()
-        except (aiohttp.ClientError, web.HTTPException, OSError) as error:
-            raise Refusal(Outcome.MALFORMED, f"the body ended early: {error}") from None
-    return request.content
+    content = request.content
+    if (request.content_length or 0) > KEPT_BODY_BYTES:
+        return content
+    try:
+        begun = await _begin(content)
+    except (aiohttp.ClientError, web.HTTPException, OSError) as error:
+        raise Refusal(Outcome.MALFORMED, f"the body ended early: {error}") from None
+    return begun if content.at_eof() else _whole(begun, content)
+
+
+async def _begin(content: aiohttp.StreamReader) -> bytes:
+    """The body, or as much of one without a known length as is kept."""
+    pieces, size = [], 0
+    while size < KEPT_BODY_BYTES and not content.at_eof():
+        piece = await content.readany()
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+async def _whole(begun: bytes, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    yield begun
+    async for piece in content.iter_any():
+        yield piece
 
 
 async def _read(response: aiohttp.ClientResponse, model: str) -> _Answer:

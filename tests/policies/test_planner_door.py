@@ -391,13 +391,65 @@ def test_the_moment_from_which_waiting_makes_a_swap_pay_is_said_and_kept() -> No
     assert world.now_s - MONDAY_S > 35
 
 
-def test_no_such_moment_is_said_where_waiting_counts_for_nothing() -> None:
+def test_where_waiting_counts_for_nothing_that_moment_is_when_patience_ends() -> None:
     world = gpu_world(here("hot", 10), guest("b", 10, waits=True))
-    policy = policy_of(ranking="lfu")
+    policy = policy_of(ranking="lfu", front_door={"patience": "20s"})
     grown_old(world, policy)
     asked(world, policy, "hot", times=9)
-    hold = hold_of(asked(world, policy, "b"), "b")
-    assert (hold.reason, hold.retry_at_s) == (Reason.SWAP_DOES_NOT_PAY, None)
+    world.ask("b")
+    came_s = world.now_s
+    hold = hold_of(world.tick(policy), "b")
+    assert (hold.reason, hold.retry_at_s) == (Reason.SWAP_DOES_NOT_PAY, came_s + 20)
+
+
+@pytest.mark.parametrize("ranking", ["expected-cold", "lfu", "lru", "greedy-dual"])
+@pytest.mark.parametrize("patience_s", [20, 40])
+def test_one_request_does_not_wait_for_ever_however_busy_the_resident_is(
+    ranking: str, patience_s: int
+) -> None:
+    world = gpu_world(here("hot", 10, load_s=4.0), guest("b", 10, waits=True))
+    policy = policy_of(ranking=ranking, front_door={"patience": patience_s})
+    grown_old(world, policy)
+    asked(world, policy, "hot", times=500)
+    came_s = world.now_s
+    decided = asked(world, policy, "hot", "b")
+    while not unloads(decided):
+        decided = asked(world, policy, "hot", times=50)
+    assert world.now_s - 1 - came_s == patience_s
+    assert unloads(decided) == ["hot"]
+
+
+def test_patience_moves_neither_pins_nor_the_young() -> None:
+    world = gpu_world(guest("young", 6), here("pinned", 4), guest("b", 6, waits=True))
+    policy = policy_of(
+        models={"pinned": {"pin": True}},
+        residency={"minimum": 300},
+        front_door={"patience": 20},
+    )
+    asked(world, policy, "young")
+    world.run(policy, 3)
+    world.ask("b")
+    for _ in range(100):
+        assert unloads(asked(world, policy, "young")) == []
+    assert reason_of(world.tick(policy), "b") is Reason.MINIMUM_RESIDENCY
+
+
+def test_of_those_whose_patience_has_ended_the_first_who_came_is_first() -> None:
+    world = gpu_world(
+        here("hot", 10, load_s=9.0), guest("first", 10, waits=True), guest("dear", 10, waits=True)
+    )
+    policy = policy_of(
+        front_door={"patience": 10}, models={"dear": {"weight": 100}, "hot": {"weight": 1000}}
+    )
+    grown_old(world, policy)
+    asked(world, policy, "hot", times=500)
+    world.ask("first")
+    asked(world, policy, "hot", times=50)
+    world.ask("dear")
+    loaded: list[str] = []
+    while not loaded:
+        loaded = loads(asked(world, policy, "hot", times=50))
+    assert loaded == ["first"]
 
 
 # --- who comes back first

@@ -409,22 +409,29 @@ def test_no_ranking_evicts_for_ever_under_constant_rates(
 
 
 @pytest.mark.parametrize("ranking", [RankingName.LFU, RankingName.GREEDY_DUAL])
-def test_frequency_rankings_settle_though_requests_wait(ranking: RankingName) -> None:
-    assert evictions_while_requests_wait(ranking) == 0
-
-
-@pytest.mark.parametrize("ranking", [RankingName.LRU, RankingName.EXPECTED_COLD])
-def test_other_rankings_take_turns_when_requests_wait_but_within_the_churn_limit(
+def test_frequency_rankings_settle_though_requests_wait_with_endless_patience(
     ranking: RankingName,
 ) -> None:
-    """LRU by its nature, expected-cold so that nobody waits for ever."""
-    assert 0 < evictions_while_requests_wait(ranking) <= 6
+    assert evictions_while_requests_wait(ranking, patience="7d") == 0
 
 
-def evictions_while_requests_wait(ranking: RankingName) -> int:
+@pytest.mark.parametrize("ranking", list(RankingName))
+def test_rankings_take_turns_when_requests_wait_but_within_the_churn_limit(
+    ranking: RankingName,
+) -> None:
+    """Or else somebody would wait for ever."""
+    assert 0 < evictions_while_requests_wait(ranking, patience="15s") <= 6
+
+
+def evictions_while_requests_wait(ranking: RankingName, patience: str) -> int:
     """Unloads in the last of some churn windows, each model asked for every few seconds."""
     world = gpu_world(*(guest(f"m{i}", 3, waits=True) for i in range(4)))
-    policy = policy_of(8 * GIB, ranking=ranking.value, churn={"evictions": 6, "window": "120s"})
+    policy = policy_of(
+        8 * GIB,
+        ranking=ranking.value,
+        churn={"evictions": 6, "window": "120s"},
+        front_door={"patience": patience},
+    )
     unloads = 0
     for second in range(960):
         for position, name in enumerate(world.guests):
