@@ -228,7 +228,7 @@ class FrontDoor(_Section):
     """Requests held at once, for all models together."""
     waiters_per_model: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Requests held at once for one model."""
-    held_bytes: Bytes = 64 * 2**20
+    held_bytes: Bytes = 32 * 2**20
     """Bodies of held requests, all together."""
     retry_wait_s: Seconds = 2.0
     """A request waits for the next try of a failed load when it is at most this far off."""
