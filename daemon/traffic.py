@@ -55,7 +55,7 @@ class Traffic:
 
     def _held_before(self, name: str, served: float, at_door: AtDoor) -> float:
         """How many of those served had been held, and so were counted when they came."""
-        owed = self._replays.get(name, 0.0) + at_door.replayed
+        owed = max(0.0, self._replays.get(name, 0.0) + at_door.replayed)
         again = min(owed, served)
         self._replays[name] = owed - again
         return again

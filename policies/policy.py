@@ -235,7 +235,7 @@ class FrontDoor(_Section):
     lease_s: PositiveSeconds = 30.0
     """A stream keeps the models it has asked for resident for this long after its last message."""
     access_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of requests written to the access journal; refused and failed ones always are."""
+    """Share of requests written to the access journal; held, refused and failed ones all are."""
 
 
 class Footprints(_Section):

@@ -24,6 +24,7 @@ log = logging.getLogger("remora.door")
 
 # How long requests under way may go on when the sidecar is told to stop.
 GRACE_S = 5.0
+_MANY = 1_000_000
 
 
 class DoorError(RuntimeError):
@@ -64,6 +65,9 @@ class Door:
             options=(
                 ("grpc.max_receive_message_length", address.message_bytes),
                 ("grpc.max_send_message_length", -1),
+                # Beyond these gRPC cancels calls by itself, without a word. We bound who waits.
+                ("grpc.server.max_pending_requests", _MANY),
+                ("grpc.server.max_pending_requests_hard_limit", _MANY),
                 # A second process on the port would get half the requests.
                 ("grpc.so_reuseport", 0),
             ),

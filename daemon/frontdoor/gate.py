@@ -20,12 +20,13 @@ from policies.actions import Hold, Plan, Reason
 from policies.policy import FrontDoor, Policy
 from policies.snapshot import ModelState, Snapshot
 
-# A released request is on its way to Triton by a hop or two; until then nobody must unload.
-ON_ITS_WAY_S = 1.0
+# A released request is on its way to Triton by a hop or two; until then nobody should unload.
+# One that comes too late for its model only comes back to wait.
+ON_ITS_WAY_S = 0.3
 # What stands in the way of a refused request may stand there for long; ask again after this.
 RETRY_AFTER_S = 30.0
 # A refusal travels in a header in gRPC, and clients take only so much of those.
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class AtDoor:
     """What the door knows of one model, for a snapshot.
 
     missed: requests that came since the last snapshot and found it absent.
-    replayed: of the requests held before, those sent on since then, which Triton counts again.
+    replayed: of the requests held before, those sent on since then, which Triton counts again;
+        below zero when more of them than were sent have come back to wait.
     forwarded: requests sent on through the door since then, the replayed ones among them.
     """
 
@@ -114,6 +116,7 @@ class Gate:
         self._holds: dict[str, Hold] = {}
         self._known: frozenset[str] | None = None
         self._closing = False
+        self._will_wake = False
         self.waiting = 0
         self.held_bytes = 0
         self.misses: Counter[str] = Counter()
@@ -136,6 +139,8 @@ class Gate:
             self._settle(name, entry)
         for name in self._entries.keys() - snapshot.models.keys():
             self._forget(name)
+        if self._known is None:
+            self._count_first(snapshot.models)
         self._known = frozenset(snapshot.models)
 
     def opened(self, names: Iterable[str]) -> None:
@@ -213,9 +218,13 @@ class Gate:
         await self._wait(call, self._entry(call.model))
         return True
 
-    def distrust(self, model: str) -> None:
-        """Triton has just said that ``model`` cannot serve, whatever we believed."""
+    def distrust(self, model: str, *, replayed: bool = False) -> None:
+        """Triton has just said that ``model`` cannot serve, whatever we believed.
+
+        replayed: it said so to one that had been held, and so will not count that one again.
+        """
         entry = self._entry(model)
+        entry.replayed -= replayed
         if entry.ready:
             entry.ready, entry.changed_at_s = False, self.now_s()
             self.wake()
@@ -237,6 +246,15 @@ class Gate:
         entry = self._entry(call.model)
         entry.replayed += waited
         entry.leases[_ON_THEIR_WAY] = self.now_s() + ON_ITS_WAY_S
+        if not self._will_wake:
+            self._will_wake = True
+            asyncio.get_running_loop().call_later(ON_ITS_WAY_S, self._have_arrived)
+
+    def _have_arrived(self) -> None:
+        """The leases of released requests have ended, and somebody may wait for just that."""
+        self._will_wake = False
+        if self.waiting:
+            self.wake()
 
     def lease(self, model: str, holder: object, for_s: float) -> None:
         """``holder`` needs ``model`` to stay for the next ``for_s`` seconds."""
@@ -261,6 +279,14 @@ class Gate:
             _refuse(waiter, Refusal(Outcome.UNKNOWN_MODEL, _unknown(name)))
         if not entry.in_flight and not entry.shut:
             del self._entries[name]
+
+    def _count_first(self, names: Iterable[str]) -> None:
+        """Those who came before the first look, when nobody knew yet what a model is."""
+        for name in names:
+            came = sum(not waiter.call.counted for waiter in self._entry(name).waiters)
+            if came:
+                self._entry(name).missed += came
+                self.misses[name] += came
 
     def _settle(self, name: str, entry: _Entry) -> None:
         """Lets the waiters in when the model can serve, and away when it never will."""
@@ -321,7 +347,7 @@ class Gate:
     def _refuse_beyond_bounds(self, call: Call) -> None:
         limits, entry = self.limits, self._entries.get(call.model)
         if entry and len(entry.waiters) >= limits.waiters_per_model:
-            full = f"{len(entry.waiters)} requests wait for {call.model[:_LONGEST_NAME]}"
+            full = f"{len(entry.waiters)} requests wait for {call.model[:LONGEST_NAME]}"
         elif self.waiting >= limits.waiters:
             full = f"{self.waiting} requests wait"
         elif call.body_bytes and self.held_bytes + call.body_bytes > limits.held_bytes:
@@ -334,7 +360,7 @@ class Gate:
         waited_s = self.now_s() - call.began_s
         hold = self._holds.get(call.model) or self._holds.get("")
         why = f": {_told(hold)}" if hold else ""
-        text = f"{call.model[:_LONGEST_NAME]} was not ready after {waited_s:.1f} s{why}"
+        text = f"{call.model[:LONGEST_NAME]} was not ready after {waited_s:.1f} s{why}"
         return Refusal(Outcome.TIMED_OUT, text, 1.0)
 
     def _at_door(self, entry: _Entry, now_s: float) -> AtDoor:
@@ -366,7 +392,7 @@ def _closing() -> Refusal:
 
 
 def _unknown(model: str) -> str:
-    return f"Request for unknown model: '{model[:_LONGEST_NAME]}' is not found"
+    return f"Request for unknown model: '{model[:LONGEST_NAME]}' is not found"
 
 
 def _told(hold: Hold, retry_after_s: float | None = None) -> str:

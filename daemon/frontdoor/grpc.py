@@ -13,7 +13,15 @@ from grpc import aio
 
 from daemon.frontdoor.attempts import BETWEEN_US, attempt
 from daemon.frontdoor.gate import Call, Gate
-from daemon.frontdoor.naming import DENIED, GATED, PLAIN, STREAM, Malformed, parsed
+from daemon.frontdoor.naming import (
+    DENIED,
+    GATED,
+    PLAIN,
+    STREAM,
+    Malformed,
+    named_by_message,
+    parsed,
+)
 from daemon.frontdoor.passage import NOT_CONNECTED, NotSent, Passage, says_absent
 from daemon.frontdoor.refusals import OUR_LOADS, RETRY, Outcome, Refusal
 from daemon.frontdoor.sequences import Sequences
@@ -92,8 +100,8 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return answer
 
     async def _pass(self, method: str, message: bytes, context: Context, visit: Visit) -> bytes:
-        request = parsed(message)
-        visit.model, visit.version = request.model_name, request.model_version
+        # Named and forgotten: what waits is the message alone.
+        visit.model, visit.version = named_by_message(message)
         tried = attempt(dict(context.invocation_metadata() or ()), visit.began_s)
         left_s = context.time_remaining()
         call = Call(
@@ -112,7 +120,8 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "ready", ((RETRY, "1"),))
 
             async def send() -> Answer:
-                self.sequences.saw_grpc(request)
+                if visit.model in self.gate.sequence_idle_s:
+                    self.sequences.saw_grpc(parsed(message))
                 return await self._send(method, message, context, visit.model)
 
             answer = await passage.through_us(send)

@@ -4,12 +4,15 @@ Owns the translation between HTTP and a passage. A body is read only when its mo
 take it, so a request that waits costs its socket and no more.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -26,6 +29,10 @@ from daemon.triton import Triton
 KEPT_BODY_BYTES = 1024 * 1024
 # An answer up to this is read whole, which is quicker than passing it on in pieces.
 WHOLE_ANSWER_BYTES = 1024 * 1024
+# What an unread body can take of our memory: the buffers of its socket fill, and no more comes.
+UNREAD_BYTES = 384 * 1024
+# How long a client may take to send what is kept of its body.
+BODY_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 2.0
 _HOP_BY_HOP = frozenset(
     (
@@ -45,6 +52,16 @@ _MISS_STATUSES = (400, 404, 503)
 
 Body = bytes | AsyncIterable[bytes] | None
 """Whole where it is kept, else as it comes; None without one."""
+
+log = logging.getLogger("remora.door.http")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it tells of our own trouble; what a client wrote wrong, the client is told."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+log.addFilter(_is_ours)
 
 
 @dataclass(slots=True)
@@ -82,6 +99,7 @@ class HttpDoor:
         return web.Server(
             self.handle,
             access_log=None,
+            logger=log,
             auto_decompress=False,
             keepalive_timeout=75.0,
             # Who has gone waits no longer.
@@ -93,8 +111,12 @@ class HttpDoor:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.message.path
-        if not path.startswith("/"):
-            return _refused(Refusal(Outcome.MALFORMED, "the path must begin with /"))
+        # What follows a # would not be sent on, and a load would look like something else.
+        if not path.startswith("/") or "#" in path:
+            return _refused(Refusal(Outcome.MALFORMED, "the path must begin with / and have no #"))
+        if request.method == "HEAD":
+            # Triton answers one only to refuse it, with a body, which no client may read.
+            return web.Response(status=405)
         if is_denied(path):
             return _refused(Refusal(Outcome.DENIED, OUR_LOADS))
         named = named_by_path(path)
@@ -121,7 +143,7 @@ class HttpDoor:
         call = Call(
             named.model,
             named.version,
-            body_bytes=0,
+            body_bytes=min(request.content_length or 0, UNREAD_BYTES),
             began_s=tried.began_s,
             deadline_s=tried.deadline_s,
             counted=not tried.is_first,
@@ -198,13 +220,16 @@ async def _body(request: web.BaseRequest) -> Body:
     """The body whole where it is small, else as it comes; None without one."""
     if not request.body_exists:
         return None
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     content = request.content
-    if (request.content_length or 0) > KEPT_BODY_BYTES:
-        return content
     try:
-        begun = await _begin(content)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (request.content_length or 0) > KEPT_BODY_BYTES:
+            return content
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            begun = await _begin(content)
+    except TimeoutError:
+        raise Refusal(Outcome.MALFORMED, f"no body within {BODY_TIMEOUT_S:g} s") from None
     except (aiohttp.ClientError, web.HTTPException, OSError) as error:
         raise Refusal(Outcome.MALFORMED, f"the body ended early: {error}") from None
     return begun if content.at_eof() else _whole(begun, content)

@@ -55,6 +55,15 @@ def is_denied(path: str) -> bool:
     return _DENIED_PATH.fullmatch(path) is not None
 
 
+def named_by_message(message: bytes) -> tuple[str, str]:
+    """Model and version of a gated method's request; "" for Triton's own choice of version.
+
+    Raises Malformed.
+    """
+    request = parsed(message)
+    return request.model_name, request.model_version
+
+
 def parsed(message: bytes) -> service_pb2.ModelInferRequest:
     """A request message of any gated method: all of them number name and version alike.
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from daemon.frontdoor.gate import Call, Gate
+from daemon.frontdoor.gate import LONGEST_NAME, Call, Gate
 from daemon.frontdoor.refusals import Outcome, Refusal
 from daemon.triton import Triton, TritonError
 
@@ -66,7 +66,7 @@ class Passage:
             else:
                 if not answer.is_miss or attempt >= MOST_ATTEMPTS or await self._lacks_version():
                     return answer
-            self._miss()
+            self._miss(waited=waited)
 
     async def through_envoy(self, attempt: int) -> None:
         """Returns when Envoy may send its own copy. Raises Refusal.
@@ -88,10 +88,10 @@ class Passage:
                 self.gate.released(self.call, waited=waited)
                 return
             if await self._lacks_version():
-                version = f"'{self.call.model}' version {self.call.version}"
+                version = f"'{self.call.model}' version {self.call.version[:LONGEST_NAME]}"
                 text = f"Request for unknown model: {version} is not found"
                 raise Refusal(Outcome.UNKNOWN_MODEL, text)
-            self._miss()
+            self._miss(waited=waited)
 
     async def _admit(self) -> bool:
         began_s = self.gate.now_s()
@@ -100,8 +100,8 @@ class Passage:
             self.waited_s += self.gate.now_s() - began_s
         return waited
 
-    def _miss(self) -> None:
-        self.gate.distrust(self.call.model)
+    def _miss(self, *, waited: bool) -> None:
+        self.gate.distrust(self.call.model, replayed=waited)
         self.call = replace(self.call, counted=self.waited_s > 0)
 
     async def _is_ready(self) -> bool:

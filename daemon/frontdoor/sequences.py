@@ -24,8 +24,8 @@ class Sequences:
         if model not in self.gate.sequence_idle_s:
             return
         length = headers.get(_HEADER_LENGTH, "")
-        head = body[: int(length)] if length.isascii() and length.isdigit() else body
         try:
+            head = body[: int(length)] if length.isascii() and length.isdigit() else body
             parameters = json.loads(head).get("parameters", {})
             self._saw(model, parameters.get("sequence_id"), bool(parameters.get("sequence_end")))
         except (ValueError, AttributeError, RecursionError):

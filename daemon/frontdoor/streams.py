@@ -2,10 +2,15 @@
 
 Owns one client's stream and the stream to Triton behind it. Requests go on in the order
 they came, so one that waits for its model holds up those after it, as in a queue. A miss
-comes back inside the stream; the request it belongs to is held and sent again.
+comes back inside the stream; the request it belongs to is held and sent again. Triton
+answers in order too, and so do we for each model; only requests for other models, which
+were under way already, may overtake one that is sent again.
 
 While nothing is unanswered, the stream to Triton may end (Triton restarted) and is opened
-anew with the next request. What was unanswered then has died with Triton.
+anew with the next request. What was unanswered then has died with Triton. We end it
+ourselves as soon as a model that it has carried is wanted no more: Triton does not let go
+of a model, however long its unload has been asked for, while a stream is open that has
+ever asked for it.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -29,11 +34,13 @@ from daemon.frontdoor.visits import Protocol, Visit, Visits
 
 # aio.ServicerContext; its published types lack half of what it has.
 Context = Any
+Trailing = tuple[tuple[str, str], ...]
 _EOF: Any = aio.EOF  # type: ignore[attr-defined]
 
-# Requests up to this, and as many, are kept until they are answered, to be sent again on a miss.
-KEPT_BYTES = 1024 * 1024
-MOST_KEPT = 64
+# So many bytes of requests are kept until they are answered, to be sent again on a miss.
+KEPT_BYTES = 8 * 1024 * 1024
+# How often a stream looks whether it keeps a model that is wanted no more.
+WATCH_EVERY_S = 1.0
 # How the answer that ends a request is marked, in the message's own bytes: a map's entry
 # whose value is true. Reading tensors to find it would cost more than the whole way here.
 _FINAL = b"triton_final_response\x12\x02\x08\x01"
@@ -41,13 +48,28 @@ _HEAD_BYTES = 4096
 # The error is the message's first field, and is there only when it says something.
 _ERROR_TAG = b"\x0a"
 _ERRORS_AS_STATUS = ("triton_grpc_error", "true")
+_WANTS_END = "triton_enable_empty_final_response"
+
+
+def _asks_for_end() -> bytes:
+    """Behind any request, makes Triton say when it is answered, also where no tensor does.
+
+    Many a model ends its answer with a message of its own, which Triton else keeps to itself.
+    """
+    request = service_pb2.ModelInferRequest()
+    request.parameters[_WANTS_END].bool_param = True
+    return bytes(request.SerializeToString())
+
+
+_ASKING_FOR_END = _asks_for_end()
 
 
 @dataclass(slots=True, eq=False)
-class _Sent:
-    """A request that Triton has and has not answered to the end.
+class _Asked:
+    """One request of the client's, until it is answered to the end.
 
-    message: its bytes while it may have to be sent again; None when it may not.
+    message: its bytes, while it may have to be sent; None when it will not be sent again.
+    wants_end: the client asked for ends without tensors; else they are for us alone.
     inside: counts it as inside its model until it is closed.
     upstream: the stream to Triton that it went into.
     """
@@ -55,9 +77,10 @@ class _Sent:
     call: Call
     id: str
     message: bytes | None
+    wants_end: bool
     visit: Visit
-    inside: ExitStack
-    upstream: Any
+    inside: ExitStack = field(default_factory=ExitStack)
+    upstream: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +98,10 @@ class Stream:
     lease_s: float
     _upstream: Any = None
     _answering: asyncio.Task[None] | None = None
-    _dead: asyncio.Future[tuple[grpc.StatusCode, str]] = field(init=False)
-    _unanswered: list[_Sent] = field(default_factory=list)
+    _carried: dict[str, float] = field(default_factory=dict)
+    _dead: asyncio.Future[tuple[grpc.StatusCode, str, Trailing]] = field(init=False)
+    _unanswered: list[_Asked] = field(default_factory=list)
+    _kept_bytes: int = 0
     _resending: set[asyncio.Task[None]] = field(default_factory=set)
     _leased: set[str] = field(default_factory=set)
     _to_client: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -87,7 +112,7 @@ class Stream:
 
     async def serve(self) -> None:
         """Until the client has said all and heard all, or Triton has died over it."""
-        serving = asyncio.create_task(self._serve())
+        serving, watching = asyncio.create_task(self._serve()), asyncio.create_task(self._watch())
         try:
             ends: set[asyncio.Future[Any]] = {serving, self._dead}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -95,37 +120,52 @@ class Stream:
                 await self.context.abort(*self._dead.result())
             await serving
         finally:
-            await self._end(serving)
+            await self._end(serving, watching)
 
     async def _serve(self) -> None:
-        await self._read_client()
+        while (message := await self.context.read()) is not _EOF:
+            await self._take(message)
         # An answer may still be a miss, which is sent again in a stream of its own.
         while self._resending or self._upstream is not None:
             await asyncio.gather(*self._resending)
-            if self._upstream is None or self._answering is None:
-                continue
-            upstream, answering = self._upstream, self._answering
-            self._upstream = None
-            await upstream.done_writing()
-            await answering
+            await self._hang_up()
 
-    async def _end(self, serving: asyncio.Task[None]) -> None:
-        tasks = [serving, *self._resending, *([self._answering] if self._answering else [])]
-        for task in tasks:
+    async def _watch(self) -> None:
+        """Hangs up in time, so that models can leave when their leases end, or sooner."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY_S, self.lease_s / 4))
+            old_s = self.gate.now_s() - self.lease_s / 2
+            if any(
+                used_s < old_s or not self.gate.is_open(model)
+                for model, used_s in self._carried.items()
+            ):
+                await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Ends the stream to Triton, after its last answer; the next request opens another.
+
+        It waits for that, or else answers of the new one could overtake those of the old.
+        """
+        async with self._to_triton:
+            if self._upstream is not None and self._answering is not None:
+                await self._upstream.done_writing()
+                await self._answering
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        all_tasks = [*tasks, *self._resending, *([self._answering] if self._answering else [])]
+        for task in all_tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*all_tasks, return_exceptions=True)
         if self._upstream is not None:
             self._upstream.cancel()
-        for sent in list(self._unanswered):
-            self._finish(sent, Outcome.CLIENT_GONE)
+        for asked in list(self._unanswered):
+            self._finish(asked, Outcome.CLIENT_GONE)
         for model in self._leased:
             self.gate.end_lease(model, self)
 
-    async def _read_client(self) -> None:
-        while (message := await self.context.read()) is not _EOF:
-            await self._take(message)
-
     async def _take(self, message: bytes) -> None:
+        if self._resending:
+            await asyncio.wait(self._resending)
         began_s = self.gate.now_s()
         visit = Visit(Protocol.STREAM, "", "", began_s)
         try:
@@ -140,40 +180,64 @@ class Stream:
         deadline_s = None if left_s is None else began_s + left_s
         call = Call(visit.model, visit.version, len(message), began_s, deadline_s)
         self.sequences.saw_grpc(request)
-        await self._send(call, request.id, message, visit)
+        wants_end = _WANTS_END in request.parameters and request.parameters[_WANTS_END].bool_param
+        if not wants_end:
+            message += _ASKING_FOR_END
+        await self._send(_Asked(call, request.id, message, wants_end, visit))
 
-    async def _send(self, call: Call, request_id: str, message: bytes, visit: Visit) -> None:
+    async def _send(self, asked: _Asked) -> None:
         """Sends one request as soon as its model can take it, or tells why it cannot."""
-        try:
-            waited = await self.gate.admit(call)
-        except Refusal as refusal:
-            visit.outcome = refusal.outcome
-            self.visits.count(visit)
-            await self._tell(refusal, request_id)
-            return
-        if waited:
-            visit.waited_s += self.gate.now_s() - call.began_s
-        self._lease(call.model)
-        async with self._to_triton:
-            if self._upstream is None:
-                self._upstream = self.dial()
-                self._answering = asyncio.create_task(self._answer(self._upstream))
-            upstream = self._upstream
-            self._enter(call, request_id, message, visit, waited=waited)
+        waited = False
+        while True:
             try:
-                await upstream.write(message)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
-                # That the stream has ended is told by its reader, with the reason.
+                waited |= await self._admit(asked)
+            except Refusal as refusal:
+                asked.visit.outcome = refusal.outcome
+                self.visits.count(asked.visit)
+                await self._tell(refusal, asked.id)
                 return
+            async with self._to_triton:
+                # Whoever had to queue here may come too late.
+                if self.gate.is_open(asked.call.model):
+                    await self._write(asked, waited=waited)
+                    return
 
-    def _enter(
-        self, call: Call, request_id: str, message: bytes, visit: Visit, *, waited: bool
-    ) -> None:
-        inside = ExitStack()
-        inside.enter_context(self.gate.inside(call, waited=waited))
-        keep = len(message) <= KEPT_BYTES and len(self._unanswered) < MOST_KEPT
-        kept = message if keep else None
-        self._unanswered.append(_Sent(call, request_id, kept, visit, inside, self._upstream))
+    async def _admit(self, asked: _Asked) -> bool:
+        began_s = self.gate.now_s()
+        waited = await self.gate.admit(asked.call)
+        if waited:
+            asked.visit.waited_s += self.gate.now_s() - began_s
+            asked.call = replace(asked.call, counted=True)
+        return waited
+
+    async def _write(self, asked: _Asked, *, waited: bool) -> None:
+        if self._upstream is None:
+            self._upstream = self.dial()
+            self._answering = asyncio.create_task(self._answer(self._upstream))
+            self._carried.clear()
+        message = asked.message
+        self._enter(asked, waited=waited)
+        try:
+            await asked.upstream.write(message)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            # That the stream has ended is told by its reader, with the reason.
+            return
+
+    def _enter(self, asked: _Asked, *, waited: bool) -> None:
+        self._lease(asked.call.model)
+        asked.upstream = self._upstream
+        asked.inside.enter_context(self.gate.inside(asked.call, waited=waited))
+        size_bytes = len(asked.message or b"")
+        if self._kept_bytes + size_bytes <= KEPT_BYTES:
+            self._kept_bytes += size_bytes
+        else:
+            asked.message = None
+        self._unanswered.append(asked)
+
+    def _leave(self, asked: _Asked) -> None:
+        self._unanswered.remove(asked)
+        self._kept_bytes -= len(asked.message or b"")
+        asked.inside.close()
 
     async def _answer(self, upstream: Any) -> None:
         """Passes Triton's answers on until its stream ends."""
@@ -185,90 +249,101 @@ class Stream:
             code, details = error.code(), error.details()
         if self._upstream is upstream:
             self._upstream = None
+            self._carried.clear()
         self._ended(upstream, code, details or "")
 
     def _ended(self, upstream: Any, code: grpc.StatusCode, details: str) -> None:
         """What becomes of the requests that the ended stream had not answered."""
-        lost = [sent for sent in self._unanswered if sent.upstream is upstream]
-        if code is grpc.StatusCode.OK:
-            # Not every answer that is the last says so.
-            for sent in lost:
-                self._finish(sent, Outcome.SERVED)
-            return
-        for sent in lost:
-            if NOT_CONNECTED in details and sent.message is not None:
-                self._resend(sent)
+        lost = [asked for asked in self._unanswered if asked.upstream is upstream]
+        for asked in lost:
+            if code is grpc.StatusCode.OK:
+                # Not every answer that is the last says so.
+                self._finish(asked, Outcome.SERVED)
+            elif NOT_CONNECTED in details and asked.message is not None:
+                self._resend(asked)
+            elif self._may_resend(asked, details):
+                # Triton was asked to tell of errors by the status.
+                self._resend(asked)
             else:
-                self._finish(sent, Outcome.TRITON_FAILED)
-                if not self._dead.done():
-                    self._dead.set_result((code, details))
+                self._finish(asked, Outcome.TRITON_FAILED)
+                self._die(code, details)
+
+    def _die(self, code: grpc.StatusCode, details: str, trailing: Trailing = ()) -> None:
+        if not self._dead.done():
+            self._dead.set_result((code, details, trailing))
 
     async def _pass_on(self, answer: bytes) -> None:
         head = answer[:_HEAD_BYTES]
         if head[:1] == _ERROR_TAG:
             error = service_pb2.ModelStreamInferResponse.FromString(answer)
-            sent = self._failed(error)
-            if sent is not None and self._may_resend(sent, error.error_message):
-                self._resend(sent)
+            asked = self._failed(error)
+            if asked is not None and self._may_resend(asked, error.error_message):
+                self._resend(asked)
                 return
             ends = True
         else:
-            sent = self._asked(answer) if len(self._unanswered) != 1 else self._unanswered[0]
+            asked = self._of(answer) if len(self._unanswered) != 1 else self._unanswered[0]
             ends = _FINAL in head
-        if sent is not None:
-            self._lease(sent.call.model)
+        if asked is not None:
+            self._lease(asked.call.model)
             if ends:
-                self._finish(sent, Outcome.SERVED)
+                self._finish(asked, Outcome.SERVED)
+                if not asked.wants_end and _is_bare(answer):
+                    return
         async with self._to_client:
             await self.context.write(answer)
 
-    def _asked(self, answer: bytes) -> _Sent | None:
+    def _of(self, answer: bytes) -> _Asked | None:
         """Which request ``answer`` is for: by its id, else the oldest of its model."""
         response = service_pb2.ModelStreamInferResponse.FromString(answer).infer_response
-        return self._oldest(response.id, response.model_name)
+        found = self._with_id(response.id)
+        return next((asked for asked in found if asked.call.model == response.model_name), None)
 
-    def _failed(self, error: service_pb2.ModelStreamInferResponse) -> _Sent | None:
-        found = self._oldest(error.infer_response.id, "")
-        return found or next(
-            (s for s in self._unanswered if f"'{s.call.model}'" in error.error_message), None
-        )
+    def _failed(self, error: service_pb2.ModelStreamInferResponse) -> _Asked | None:
+        """Whose error it is; where ids do not tell, the model's name in the words may."""
+        found = self._with_id(error.infer_response.id)
+        named = (asked for asked in found if f"'{asked.call.model}'" in error.error_message)
+        return next(named, found[0] if found else None)
 
-    def _oldest(self, request_id: str, model: str) -> _Sent | None:
-        for sent in self._unanswered:
-            if sent.id == request_id and (not model or sent.call.model == model):
-                return sent
-        return None
+    def _with_id(self, request_id: str) -> list[_Asked]:
+        return [asked for asked in self._unanswered if asked.id == request_id]
 
-    def _may_resend(self, sent: _Sent, text: str) -> bool:
-        return sent.message is not None and says_absent(sent.call.model, text)
+    def _may_resend(self, asked: _Asked, text: str) -> bool:
+        return asked.message is not None and says_absent(asked.call.model, text)
 
-    def _resend(self, sent: _Sent) -> None:
+    def _resend(self, asked: _Asked) -> None:
         """Holds a request that came too late for its model, beside those that go on."""
-        self._unanswered.remove(sent)
-        sent.inside.close()
-        self.gate.distrust(sent.call.model)
-        assert sent.message is not None
-        sending = self._send(sent.call, sent.id, sent.message, sent.visit)
-        task = asyncio.create_task(sending)
+        self._leave(asked)
+        self.gate.distrust(asked.call.model, replayed=asked.call.counted)
+        task = asyncio.create_task(self._send(asked))
         self._resending.add(task)
         task.add_done_callback(self._resending.discard)
 
-    def _finish(self, sent: _Sent, outcome: Outcome) -> None:
-        self._unanswered.remove(sent)
-        sent.inside.close()
-        sent.visit.outcome = outcome
-        self.visits.count(sent.visit)
+    def _finish(self, asked: _Asked, outcome: Outcome) -> None:
+        self._leave(asked)
+        asked.visit.outcome = outcome
+        self.visits.count(asked.visit)
 
     def _lease(self, model: str) -> None:
         self._leased.add(model)
+        self._carried[model] = self.gate.now_s()
         self.gate.lease(model, self, self.lease_s)
 
     async def _tell(self, refusal: Refusal, request_id: str) -> None:
         """Refuses one request the way Triton does: in the stream, which goes on."""
         if _ERRORS_AS_STATUS in (self.context.invocation_metadata() or ()):
-            trailing = tuple(refusal.headers.items())
-            await self.context.abort(refusal.grpc_status, refusal.text, trailing)
+            self._die(refusal.grpc_status, refusal.text, tuple(refusal.headers.items()))
+            return
         response = service_pb2.ModelStreamInferResponse(error_message=refusal.text)
         response.infer_response.id = request_id
         async with self._to_client:
             await self.context.write(response.SerializeToString())
+
+
+def _is_bare(answer: bytes) -> bool:
+    """Whether a message says nothing but that its request is answered."""
+    if len(answer) > _HEAD_BYTES:
+        return False
+    told = service_pb2.ModelStreamInferResponse.FromString(answer)
+    response = told.infer_response
+    return not (told.error_message or response.outputs or response.raw_output_contents)

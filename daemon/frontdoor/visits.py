@@ -9,7 +9,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from logging.handlers import RotatingFileHandler
@@ -86,9 +86,11 @@ class AccessJournal:
         self._append(json.dumps(line))
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            # What the disk did not take of the last line, it may not take now either.
+            with suppress(OSError):
+                file.close()
 
     def _append(self, line: str) -> None:
         try:
@@ -99,6 +101,8 @@ class AccessJournal:
             self.problem = None
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
+            # Opened anew for the next line, in a folder made anew where it has gone.
+            self.close()
 
 
 class _File(RotatingFileHandler):
@@ -114,7 +118,7 @@ class _File(RotatingFileHandler):
 class Visits:
     """Counts visits and writes a sample of them.
 
-    gate: its clock, and the share of ordinary visits that is written.
+    gate: its clock, and the share that is written of visits which neither waited nor failed.
     """
 
     requests: Counter
@@ -135,7 +139,11 @@ class Visits:
         self.requests.labels(self._label(visit), visit.protocol.value, visit.outcome.value).inc()
         if visit.waited_s > 0:
             self.waits.observe(visit.waited_s)
-        if visit.outcome not in _ORDINARY or random.random() < self.gate.limits.access_sample:
+        if (
+            visit.waited_s > 0
+            or visit.outcome not in _ORDINARY
+            or random.random() < self.gate.limits.access_sample
+        ):
             self.journal.write(visit, self.gate.now_s())
 
     def _label(self, visit: Visit) -> str:
