@@ -35,7 +35,7 @@ fmt: $(VENV)/.ready ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.ready ## Measure what a tick costs
+bench: $(VENV)/.ready ## Measure what a tick and the front door cost
 	$(BIN)/python -m tests.bench
 
 schema: $(VENV)/.ready ## Write policies/policy.schema.json from the policy's models
