@@ -20,6 +20,7 @@ class Attempt:
     """One attempt.
 
     number: 0 when it comes from elsewhere; Envoy's first goes to Triton, so ours are 2, 4, …
+        But 1 is a request that Envoy cannot send a second time: it has brought it to us at once.
     began_s: when Envoy first saw the request, seconds since the epoch.
     deadline_s: when its client gives up, where Envoy knows.
     """
@@ -27,6 +28,11 @@ class Attempt:
     number: int
     began_s: float
     deadline_s: float | None
+
+    @property
+    def can_be_replayed(self) -> bool:
+        """Whether Envoy keeps a copy, and sends it to Triton when we say so."""
+        return self.number > 1
 
     @property
     def is_first(self) -> bool:

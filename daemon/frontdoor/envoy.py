@@ -181,6 +181,9 @@ def _limit_memory(found: dict[str, Any], options: EnvoyOptions) -> None:
     for listener in found["static_resources"]["listeners"]:
         for host in _manager(listener)["route_config"]["virtual_hosts"]:
             host["request_body_buffer_limit"] = options.body_cap_bytes
+            for route in host["routes"]:
+                for header in route["match"].get("headers", ()):
+                    header["range_match"]["start"] = options.body_cap_bytes + 1
     (heap,) = found["overload_manager"]["resource_monitors"]
     heap["typed_config"]["max_heap_size_bytes"] = options.memory_bytes
 

@@ -22,7 +22,7 @@ from policies.snapshot import ModelState, Snapshot
 
 # A released request is on its way to Triton by a hop or two; until then nobody should unload.
 # One that comes too late for its model only comes back to wait.
-ON_ITS_WAY_S = 0.3
+ON_ITS_WAY_S = 0.1
 # What stands in the way of a refused request may stand there for long; ask again after this.
 RETRY_AFTER_S = 30.0
 # A refusal travels in a header in gRPC, and clients take only so much of those.

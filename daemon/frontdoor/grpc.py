@@ -114,7 +114,7 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         )
         passage = Passage(self.gate, self.triton, call)
         try:
-            if tried.number:
+            if tried.can_be_replayed:
                 await passage.through_envoy(tried.number)
                 visit.outcome = Outcome.RELEASED
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "ready", ((RETRY, "1"),))

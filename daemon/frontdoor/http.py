@@ -150,7 +150,7 @@ class HttpDoor:
         )
         passage = Passage(self.gate, self.triton, call)
         try:
-            if tried.number:
+            if tried.can_be_replayed:
                 await passage.through_envoy(tried.number)
                 visit.outcome = Outcome.RELEASED
                 return web.Response(status=503, headers={RETRY: "1"})

@@ -2,6 +2,8 @@
 Envoy, once with the sidecar as the only proxy."""
 
 import asyncio
+import io
+import json
 import signal
 import ssl
 import struct
@@ -138,6 +140,25 @@ async def test_requests_that_cannot_be_served_are_told_why_at_once(
     assert times_tried == 1
 
 
+async def test_request_whose_model_will_not_be_worth_it_in_time_is_told_so_at_once(
+    new_pod: NewPod, ask: Callable[..., Any]
+) -> None:
+    specs = [model("busy", 60, load_s=1.0), model("b", 60)]
+    policy = QUICK.format(budget=100) + "models: {busy: {weight: 1000}}\n"
+    with new_pod(specs, policy) as running:
+        for _ in range(30):
+            assert await ask(running, "busy") == [6.0]
+        async with grpc.aio.insecure_channel(running.door_grpc) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            began_s = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.ModelInfer(_request("b"), timeout=5)
+        assert time.monotonic() - began_s < 2
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "swap does not pay" in (refused.value.details() or "")
+        assert running.ready() == {"busy"}
+
+
 async def test_refusals_say_when_to_come_again(new_pod: NewPod) -> None:
     with new_pod([model("too-big", 200)], QUICK.format(budget=100)) as running:
         async with (
@@ -165,6 +186,35 @@ async def test_version_that_is_not_there_is_not_found_at_once(
             began_s = time.monotonic()
             assert "version 7 is not found" in await ask(running, "a", protocol, 7)
             assert time.monotonic() - began_s < 1
+
+
+async def test_body_too_large_to_be_sent_twice_waits_for_its_model_too(new_pod: NewPod) -> None:
+    numbers = 9 * 2**20
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "X",
+                    "shape": [numbers, 1],
+                    "datatype": "FP32",
+                    "parameters": {"binary_data_size": 4 * numbers},
+                }
+            ],
+            "outputs": [{"name": "Y", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    body = io.BytesIO(head + struct.pack("<f", 3.0) * numbers)
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    large = ModelSpec("a", 30, load_s=0.5, compute_ms=1, hint=True, max_batch_size=2**24)
+    with new_pod([large], QUICK.format(budget=100)) as running:
+        async with (
+            aiohttp.ClientSession(f"http://{running.door_http}") as session,
+            session.post("/v2/models/a/infer", data=body, headers=headers) as answer,
+        ):
+            assert answer.status == 200
+            content = await answer.read()
+    length = int(answer.headers["Inference-Header-Content-Length"])
+    assert content[length:] == struct.pack("<f", 6.0) * numbers
 
 
 async def test_client_that_goes_away_does_not_take_the_load_with_it(

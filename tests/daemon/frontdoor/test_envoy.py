@@ -123,6 +123,16 @@ def test_the_body_cap_holds_on_every_listener_and_on_the_hop() -> None:
         ]
     ]
     assert caps == [5 * 2**20] * 4
+    ranges = [
+        header["range_match"]["start"]
+        for each in listeners
+        for host in each["filter_chains"][0]["filters"][0]["typed_config"]["route_config"][
+            "virtual_hosts"
+        ]
+        for route in host["routes"]
+        for header in route["match"].get("headers", ())
+    ]
+    assert ranges == [5 * 2**20 + 1]
 
 
 def test_no_request_is_retried_that_triton_may_have_executed() -> None:

@@ -340,14 +340,30 @@ async def test_misses_and_failures_are_logged_and_the_rest_is_sampled(front: Fro
     )
 
 
-async def test_a_body_above_the_cap_goes_through_but_is_not_held(front: Front) -> None:
+async def test_a_body_above_the_cap_is_the_activators_where_its_length_is_known(
+    front: Front,
+) -> None:
+    with second_envoy(front, "small-cap", "--body-cap", "64KiB") as (port, _):
+        await front.http("/v2/models/deep/infer", tensor(2**16), port=port)
+        assert front.seen("http", "models/deep")[-1]["x-envoy-attempt-count"] == "1"
+
+
+async def test_a_body_above_the_cap_and_of_unknown_length_goes_through_but_is_not_held(
+    front: Front,
+) -> None:
+    async def in_pieces() -> AsyncIterator[bytes]:
+        body = tensor(2**16).encode()
+        for at in range(0, len(body), 2**14):
+            yield body[at : at + 2**14]
+
     front.load_by_hand("deep")
     with second_envoy(front, "small-cap", "--body-cap", "64KiB") as (port, server):
-        large = await front.http("/v2/models/deep/infer", tensor(2**16), port=port)
-        assert (large.status, large.attempts) == (200, 1)
+        url = f"http://127.0.0.1:{port}/v2/models/deep/infer"
+        async with front.session.post(url, data=in_pieces()) as large:
+            assert large.status == 200
         front.unload_by_hand("deep")
-        missed = await front.http("/v2/models/deep/infer", tensor(2**16), port=port)
-        assert (missed.status, missed.attempts) == (404, 1)
+        async with front.session.post(url, data=in_pieces()) as missed:
+            assert missed.status == 404
         assert server.counters("cluster.http.retry_or_shadow_abandoned")
         small = await front.http("/v2/models/deep/infer", tensor(1), port=port)
         assert (small.status, small.attempts) == (200, 3)
