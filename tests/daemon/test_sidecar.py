@@ -149,7 +149,9 @@ def test_model_that_always_fails_is_tried_ever_more_rarely(new_pod: NewPod) -> N
         said = running.get("/v1/explain/broken")
     gaps = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) >= 3
-    assert all(later > 1.5 * earlier for earlier, later in pairwise(gaps))
+    assert gaps == sorted(gaps)
+    # A busy machine stretches single gaps, the first of them most.
+    assert gaps[-1] > 1.8 * gaps[0]
     assert said["reason"] == "backing_off"
     assert "told to fail" in said["summary"]
 
