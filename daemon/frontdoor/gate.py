@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from daemon.frontdoor.refusals import Outcome, Refusal
 from policies.actions import Hold, Plan, Reason
-from policies.policy import FrontDoor, Policy
+from policies.policy import FrontDoor, Mode, Policy
 from policies.snapshot import ModelState, Snapshot
 
 # A released request is on its way to Triton by a hop or two; until then nobody should unload.
@@ -116,6 +116,7 @@ class Gate:
         self._holds: dict[str, Hold] = {}
         self._known: frozenset[str] | None = None
         self._closing = False
+        self._observing = False
         self._will_wake = False
         self.waiting = 0
         self.held_bytes = 0
@@ -127,6 +128,7 @@ class Gate:
     def saw(self, policy: Policy, snapshot: Snapshot, plan: Plan, asked_at_s: float) -> None:
         """Takes in a tick whose questions were asked at ``asked_at_s``."""
         self.limits = policy.front_door
+        self._observing = policy.mode is Mode.OBSERVE
         self._holds = {hold.subject: hold for hold in plan.holds}
         if not snapshot.reachable:
             for entry in self._entries.values():
@@ -304,6 +306,9 @@ class Gate:
 
     def _turned_away(self, call: Call) -> Refusal | None:
         """Why waiting cannot help ``call``, by the latest plan; None when it can."""
+        if self._observing:
+            text = f"'{call.model}' is not loaded, and by its policy Remora only observes"
+            return Refusal(Outcome.NOT_LOADED, text)
         hold = self._holds.get(call.model)
         if hold is None:
             return None

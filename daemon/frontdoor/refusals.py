@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     SERVED = "served"
     RELEASED = "released"
     UNKNOWN_MODEL = "unknown_model"
+    NOT_LOADED = "not_loaded"
     TURNED_AWAY = "turned_away"
     QUEUE_FULL = "queue_full"
     TIMED_OUT = "timed_out"
@@ -40,6 +41,7 @@ class _Words:
 
 _WORDS: Mapping[Outcome, _Words] = {
     Outcome.UNKNOWN_MODEL: _Words(404, grpc.StatusCode.NOT_FOUND),
+    Outcome.NOT_LOADED: _Words(404, grpc.StatusCode.NOT_FOUND),
     Outcome.TURNED_AWAY: _Words(503, grpc.StatusCode.UNAVAILABLE),
     Outcome.QUEUE_FULL: _Words(503, grpc.StatusCode.UNAVAILABLE),
     Outcome.TIMED_OUT: _Words(503, grpc.StatusCode.UNAVAILABLE),

@@ -217,6 +217,19 @@ async def test_body_too_large_to_be_sent_twice_waits_for_its_model_too(new_pod: 
     assert content[length:] == struct.pack("<f", 6.0) * numbers
 
 
+async def test_where_remora_only_observes_nobody_waits_for_what_it_will_not_load(
+    new_pod: NewPod, ask: Callable[..., Any]
+) -> None:
+    policy = QUICK.format(budget=100) + "mode: observe\n"
+    with new_pod([model("a")], policy) as running:
+        for protocol in (*UNARY, "stream"):
+            began_s = time.monotonic()
+            assert "only observes" in await ask(running, "a", protocol)
+            assert time.monotonic() - began_s < 2
+        assert running.times_loaded("a") == 0
+        await asyncio.to_thread(eventually, lambda: "would load a (demanded)" in running.log, 3)
+
+
 async def test_client_that_goes_away_does_not_take_the_load_with_it(
     new_pod: NewPod, ask: Callable[..., Any]
 ) -> None:
