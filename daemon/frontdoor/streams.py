@@ -28,7 +28,7 @@ from tritonclient.grpc import service_pb2
 from daemon.frontdoor.gate import Call, Gate
 from daemon.frontdoor.naming import Malformed, parsed
 from daemon.frontdoor.passage import NOT_CONNECTED, says_absent
-from daemon.frontdoor.refusals import Outcome, Refusal
+from daemon.frontdoor.refusals import RETRY, Outcome, Refusal
 from daemon.frontdoor.sequences import Sequences
 from daemon.frontdoor.visits import Protocol, Visit, Visits
 
@@ -96,6 +96,7 @@ class Stream:
     context: Context
     dial: Callable[[], Any]
     lease_s: float
+    _begun: bool = False
     _upstream: Any = None
     _answering: asyncio.Task[None] | None = None
     _carried: dict[str, float] = field(default_factory=dict)
@@ -194,7 +195,11 @@ class Stream:
             except Refusal as refusal:
                 asked.visit.outcome = refusal.outcome
                 self.visits.count(asked.visit)
-                await self._tell(refusal, asked.id)
+                if refusal.outcome is Outcome.CLOSING and not self._begun:
+                    # Envoy brings the stream to our successor.
+                    self._die(refusal.grpc_status, refusal.text, ((RETRY, "1"),))
+                else:
+                    await self._tell(refusal, asked.id)
                 return
             async with self._to_triton:
                 # Whoever had to queue here may come too late.
@@ -211,6 +216,11 @@ class Stream:
         return waited
 
     async def _write(self, asked: _Asked, *, waited: bool) -> None:
+        if not self._begun:
+            # Envoy asks again for a stream that broke before it heard anything of it. From here on
+            # Triton may execute, and it must not.
+            self._begun = True
+            await self.context.send_initial_metadata(())
         if self._upstream is None:
             self._upstream = self.dial()
             self._answering = asyncio.create_task(self._answer(self._upstream))

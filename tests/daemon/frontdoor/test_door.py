@@ -284,7 +284,8 @@ async def test_requests_that_wait_behind_envoy_outlive_the_sidecar(
 ) -> None:
     slow = model("a", load_s=2.0)
     with pod(installation, tmp_path, [slow], QUICK.format(budget=100), envoy=True) as running:
-        waiting = [asyncio.create_task(ask(running, "a", UNARY[n % 2])) for n in range(40)]
+        ways: tuple[Protocol, ...] = ("http", "grpc", "stream", "generate_stream")
+        waiting = [asyncio.create_task(ask(running, "a", ways[n % len(ways)])) for n in range(40)]
         await asyncio.sleep(0.7)
         assert _gauge(running, "remora_door_waiting_requests") == 40
         await asyncio.to_thread(running.stop_sidecar, number)
