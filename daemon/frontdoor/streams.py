@@ -216,11 +216,12 @@ class Stream:
         return waited
 
     async def _write(self, asked: _Asked, *, waited: bool) -> None:
-        if not self._begun:
-            # Envoy asks again for a stream that broke before it heard anything of it. From here on
-            # Triton may execute, and it must not.
-            self._begun = True
-            await self.context.send_initial_metadata(())
+        async with self._to_client:
+            if not self._begun:
+                # Envoy asks again for a stream that broke before it heard anything of it. From
+                # here on Triton may execute, and it must not.
+                self._begun = True
+                await self.context.send_initial_metadata(())
         if self._upstream is None:
             self._upstream = self.dial()
             self._answering = asyncio.create_task(self._answer(self._upstream))
@@ -347,6 +348,7 @@ class Stream:
         response = service_pb2.ModelStreamInferResponse(error_message=refusal.text)
         response.infer_response.id = request_id
         async with self._to_client:
+            self._begun = True
             await self.context.write(response.SerializeToString())
 
 

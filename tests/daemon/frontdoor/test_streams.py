@@ -343,6 +343,8 @@ async def test_idle_stream_does_not_keep_a_model_that_must_leave(
         async with aio.insecure_channel(cramped.door_grpc) as opened:
             idle, busy = Talk(opened), Talk(opened)
             assert (await idle.ask("one"), await busy.ask("one")) == (6, 6)
+            # It must be there first, or it and the other one would race for the free room.
+            assert await busy.ask("small") == 6
             asking = asyncio.create_task(_ask_once(opened, "other", 15))
             while not asking.done():
                 assert await busy.ask("small") == 6
