@@ -43,7 +43,7 @@ def _with_settings(command: Any) -> Any:
                 annotation=Annotated[
                     each.type,
                     typer.Option(
-                        flag(each.name), envvar=variable(each.name), help=each.metadata["help"]
+                        _options(each), envvar=variable(each.name), help=each.metadata["help"]
                     ),
                 ],
             )
@@ -54,6 +54,12 @@ def _with_settings(command: Any) -> Any:
         name: parameter.annotation for name, parameter in command.__signature__.parameters.items()
     }
     return command
+
+
+def _options(setting: dataclasses.Field[Any]) -> str:
+    """A setting's flag; one that is on or off has another to turn it off."""
+    on = flag(setting.name)
+    return f"{on}/--no-{on.removeprefix('--')}" if setting.type is bool else on
 
 
 @app.command()

@@ -66,6 +66,7 @@ async def serve(settings: Settings) -> None:
     finally:
         if door:
             await door.close()
+        sidecar.access.close()
         await runner.cleanup()
         await scraper.close()
         await sidecar.triton.close()

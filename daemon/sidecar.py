@@ -114,7 +114,6 @@ class Sidecar:
         await self.actuator.close()
         await asyncio.to_thread(self.learned.save)
         await asyncio.to_thread(self.journal.close)
-        self.access.close()
 
     async def tick(self) -> None:
         """One observation, one decision, and its consequences."""

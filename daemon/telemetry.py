@@ -136,10 +136,14 @@ class Telemetry:
     def took(self, latest: Latest) -> None:
         """Takes in a tick."""
         self.latest = latest
-        if latest.snapshot.reachable:
-            for name, model in latest.snapshot.models.items():
-                if model.arrivals > 0:
-                    self.arrivals[name] = self.arrivals.get(name, 0.0) + model.arrivals
+        if not latest.snapshot.reachable:
+            return
+        models = latest.snapshot.models
+        for name in self.arrivals.keys() - models.keys():
+            del self.arrivals[name]
+        for name, model in models.items():
+            if model.arrivals > 0:
+                self.arrivals[name] = self.arrivals.get(name, 0.0) + model.arrivals
 
     def decided(self, action: Action) -> None:
         self.actions.labels(type(action).__name__.lower(), action.reason.value).inc()

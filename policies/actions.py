@@ -4,6 +4,7 @@ Every action and every hold carries exactly one `Reason`; logs, metrics, the jou
 `explain` and the tests all speak of it by that one name.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,6 +111,16 @@ class Hold:
     reason: Reason
     detail: str = ""
     retry_at_s: float | None = None
+
+    def in_words(self, now_s: float) -> str:
+        """Its detail, or else what its reason means, and when it may be tried again."""
+        text = self.detail or self.reason.meaning
+        if self.retry_at_s is None:
+            return text
+        left_s = math.ceil(max(0.0, self.retry_at_s - now_s))
+        if self.reason is Reason.SWAP_DOES_NOT_PAY:
+            return f"{text}; by waiting alone it pays in {left_s} s"
+        return f"{text}; next try in {left_s} s"
 
 
 Action = Load | Unload

@@ -6,7 +6,7 @@ Owns the wording. Decides nothing: it retells what `plan` found, by the same sur
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from policies.actions import Hold, Load, Plan, Reason, Unload
+from policies.actions import Load, Plan, Unload
 from policies.demand import load_time_s, rates
 from policies.memory import Ledger
 from policies.policy import Policy
@@ -67,18 +67,8 @@ def _reason(survey: Survey, plan: Plan, name: str) -> tuple[str | None, str]:
             return action.reason, f"it is {doing} unloaded ({action.reason}{room})"
     hold = next((hold for hold in plan.holds if hold.subject in (name, "")), None)
     if hold:
-        return hold.reason, f"it is held ({hold.reason}){_details(survey, hold)}"
+        return hold.reason, f"it is held ({hold.reason}): {hold.in_words(survey.now_s)}"
     return _reason_of_rest(survey, name)
-
-
-def _details(survey: Survey, hold: Hold) -> str:
-    detail = f": {hold.detail}" if hold.detail else ""
-    if hold.retry_at_s is not None:
-        left_s = max(0.0, hold.retry_at_s - survey.now_s)
-        if hold.reason is Reason.SWAP_DOES_NOT_PAY:
-            return f"{detail}; by waiting alone it pays in {left_s:.0f} s"
-        detail += f"; next try in {left_s:.0f} s"
-    return detail
 
 
 def _reason_of_rest(survey: Survey, name: str) -> tuple[str | None, str]:

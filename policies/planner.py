@@ -1,8 +1,9 @@
 """Decides, once a tick, which models come in and which leave: `plan()`.
 
 In order: sick models are healed; devices over their budget are relieved; idle models
-are let go; then every model that is wanted, the worthiest first, is loaded if it fits,
-or makes room if that pays, or is held with the reason why not.
+are let go; then every model that is wanted is loaded if it fits, or makes room if that
+pays, or is held with the reason why not. The worthiest come first, after those that are
+pinned and those that somebody has waited for longer than the policy's patience.
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
@@ -117,17 +118,18 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
 
 
 _Turn = tuple[int, float, int, str]
-_RANKS = {Reason.PINNED: 0, Reason.DEMANDED: 2}
-_IMPATIENT, _LAST = 1, 3
 
 
 def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
+    """Pins come first, then whom somebody has waited for too long, the longest first; then what
+    requests call for, and what merely used to be here, each by what it is worth for its bytes."""
     members = survey.units.members(name)
-    rank = _RANKS.get(reasons[name], _LAST)
-    if rank > _IMPATIENT and survey.is_impatient(name):
-        return _IMPATIENT, -survey.models[name].oldest_wait_s, -len(members), name
-    urgency = max(survey.density(member) for member in members if member in reasons)
-    return rank, -urgency, -len(members), name
+    worthiest = -max(survey.density(member) for member in members if member in reasons)
+    if reasons[name] is Reason.PINNED:
+        return 0, worthiest, -len(members), name
+    if survey.is_impatient(name):
+        return 1, -survey.models[name].oldest_wait_s, -len(members), name
+    return 2 if reasons[name] is Reason.DEMANDED else 3, worthiest, -len(members), name
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:

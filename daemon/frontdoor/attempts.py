@@ -1,7 +1,8 @@
 """What Envoy tells us of its attempts at a request, in HTTP headers or gRPC metadata.
 
-Owns the reading of those headers. None of them is trusted further than to make its own
-request wait less, or be answered by a signal that its sender may then not understand.
+Owns the reading of those headers. Envoy lets no client of its own write them. Who reaches
+our port past Envoy can: that request may be answered by a signal that its sender does not
+understand, or look as if it had waited longer than it has.
 """
 
 from collections.abc import Mapping
@@ -40,12 +41,12 @@ class Attempt:
 
 
 def attempt(headers: Mapping[str, str | bytes], now_s: float) -> Attempt:
+    number = _number(headers.get(_NUMBER, ""))
+    if not number:
+        return Attempt(0, now_s, None)
     expected_ms = _number(headers.get(_EXPECTED_MS, ""))
-    return Attempt(
-        _number(headers.get(_NUMBER, "")),
-        _began_s(headers.get(_BEGAN, ""), now_s),
-        now_s + expected_ms / 1000 if expected_ms else None,
-    )
+    began_s = _began_s(headers.get(_BEGAN, ""), now_s)
+    return Attempt(number, began_s, now_s + expected_ms / 1000 if expected_ms else None)
 
 
 def _number(written: str | bytes) -> int:

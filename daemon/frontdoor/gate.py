@@ -9,7 +9,6 @@ hand between two of them, and Triton's answers. The youngest evidence counts.
 """
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -210,13 +209,15 @@ class Gate:
             return False
         if self._closing:
             raise _closing()
-        if self._known is not None and not call.counted:
+        is_news = self._known is not None and not call.counted
+        if is_news:
             self._entry(call.model).missed += 1
             self.misses[call.model] += 1
-            self.wake()
         if reason := self._turned_away(call):
             raise reason
         self._refuse_beyond_bounds(call)
+        if is_news:
+            self.wake()
         await self._wait(call, self._entry(call.model))
         return True
 
@@ -277,6 +278,7 @@ class Gate:
     def _forget(self, name: str) -> None:
         """The repository has lost the model; who waits for it need not any longer."""
         entry = self._entries[name]
+        self.misses.pop(name, None)
         for waiter in list(entry.waiters):
             _refuse(waiter, Refusal(Outcome.UNKNOWN_MODEL, _unknown(name)))
         if not entry.in_flight and not entry.shut:
@@ -319,7 +321,7 @@ class Gate:
             after_s = hold.retry_at_s - self.now_s()
             bears_s = self.limits.retry_wait_s if hold.reason.turns_away else self._left_s(call)
             helps = after_s <= bears_s
-        return None if helps else Refusal(Outcome.TURNED_AWAY, _told(hold, after_s), after_s)
+        return None if helps else Refusal(Outcome.TURNED_AWAY, self._told(hold), after_s)
 
     def _left_s(self, call: Call) -> float:
         ends_s = call.began_s + self.limits.wait_s
@@ -364,9 +366,14 @@ class Gate:
     def _timed_out(self, call: Call) -> Refusal:
         waited_s = self.now_s() - call.began_s
         hold = self._holds.get(call.model) or self._holds.get("")
-        why = f": {_told(hold)}" if hold else ""
+        why = f": {self._told(hold)}" if hold else ""
         text = f"{call.model[:LONGEST_NAME]} was not ready after {waited_s:.1f} s{why}"
         return Refusal(Outcome.TIMED_OUT, text, 1.0)
+
+    def _told(self, hold: Hold) -> str:
+        """A hold as a client reads it."""
+        words = "load failed" if hold.reason is Reason.BACKING_OFF else hold.reason.value
+        return f"{words.replace('_', ' ')}: {hold.in_words(self.now_s())}"
 
     def _at_door(self, entry: _Entry, now_s: float) -> AtDoor:
         for holder in [holder for holder, until_s in entry.leases.items() if until_s <= now_s]:
@@ -398,12 +405,3 @@ def _closing() -> Refusal:
 
 def _unknown(model: str) -> str:
     return f"Request for unknown model: '{model[:LONGEST_NAME]}' is not found"
-
-
-def _told(hold: Hold, retry_after_s: float | None = None) -> str:
-    """A hold as a client reads it."""
-    text = hold.detail or hold.reason.meaning
-    words = "load failed" if hold.reason is Reason.BACKING_OFF else hold.reason.value
-    if retry_after_s is not None and hold.retry_at_s is not None:
-        text += f"; next try in {math.ceil(retry_after_s)} s"
-    return f"{words.replace('_', ' ')}: {text}"

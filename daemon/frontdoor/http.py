@@ -34,7 +34,7 @@ UNREAD_BYTES = 384 * 1024
 # How long a client may take to send what is kept of its body.
 BODY_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 2.0
-_HOP_BY_HOP = frozenset(
+_NOT_PASSED_ON = frozenset(
     (
         "connection",
         "keep-alive",
@@ -265,8 +265,7 @@ async def _passed_on(request: web.BaseRequest, answer: _Answer) -> web.StreamRes
     """Triton's answer as it came, piece by piece where it is long or has no known end."""
     response, headers = answer.response, _end_to_end(answer.response.headers)
     if answer.body is not None:
-        if request.method != "HEAD":
-            headers.popall("Content-Length", None)
+        headers.popall("Content-Length", None)
         return web.Response(
             status=response.status, reason=response.reason, headers=headers, body=answer.body
         )
@@ -297,5 +296,5 @@ def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return CIMultiDict(
         (name, value)
         for name, value in headers.items()
-        if (low := name.lower()) not in _HOP_BY_HOP and low not in named
+        if (low := name.lower()) not in _NOT_PASSED_ON and low not in named
     )

@@ -4,6 +4,7 @@ Envoy, once with the sidecar as the only proxy."""
 import asyncio
 import io
 import json
+import re
 import signal
 import ssl
 import struct
@@ -276,6 +277,29 @@ async def test_killed_triton_is_waited_for(new_pod: NewPod, ask: Callable[..., A
         await asyncio.to_thread(running.triton.restart)
         assert await asyncio.gather(*waiting) == [[6.0]] * 6
         assert (running.times_loaded("a"), running.times_loaded("b")) == (2, 2)
+
+
+async def test_after_a_restart_of_triton_models_come_in_the_order_of_their_worth(
+    new_pod: NewPod, ask: Callable[..., Any]
+) -> None:
+    policy = QUICK.format(budget=200) + "loads: {concurrent: 1}\n"
+    names = ("few", "many", "some")
+    with new_pod([model(name) for name in names], policy) as running:
+        for name in names:
+            assert await ask(running, name) == [6.0]
+        running.triton.kill()
+        before = len(running.triton_log)
+        crowd = {"few": 1, "many": 20, "some": 6}
+        waiting = [asyncio.create_task(ask(running, n)) for n in names for _ in range(crowd[n])]
+        await asyncio.sleep(1.0)
+        assert _gauge(running, "remora_door_waiting_requests") == 27
+        await asyncio.to_thread(running.triton.restart)
+        assert await asyncio.gather(*waiting) == [[6.0]] * 27
+        assert re.findall(r'"loading: (\w+):', running.triton_log[before:]) == [
+            "many",
+            "some",
+            "few",
+        ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
