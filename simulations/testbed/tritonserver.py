@@ -6,41 +6,37 @@ the models compute, nor of who loads them.
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 from simulations.testbed.installation import Installation, InstallationError, find
 from simulations.testbed.processes import command_line, private_bytes, session_members
+from simulations.testbed.server import Server, ServerError, page
 
 __all__ = ["Installation", "InstallationError", "ServerError", "TritonServer", "find", "free_ports"]
 
 LOOPBACK = "127.0.0.1"
 SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
-LIVE_POLL_S = 0.05
 SWEEP_TIMEOUT_S = 10.0
-LOG_TAIL_BYTES = 4000
 
 
-class ServerError(RuntimeError):
-    """The server died, or did not become live in time; the message ends with its log's tail."""
-
-
-class TritonServer:
-    """One tritonserver in explicit model control; a context manager that terminates it.
+class TritonServer(Server):
+    """One tritonserver in explicit model control.
 
     A container's death takes every process in it. So the server leads a session of its own, and
     when it goes, by whatever road, the stubs left in that session go with it.
     """
+
+    name = "tritonserver"
+    # Triton itself gives running requests 30 s.
+    ends_within_s = 40.0
 
     def __init__(
         self,
@@ -54,11 +50,8 @@ class TritonServer:
     ) -> None:
         self.http_url = f"{LOOPBACK}:{http_port}"
         self.grpc_url = f"{LOOPBACK}:{grpc_port}"
-        self._command = tuple(command)
-        self._environment = dict(environment)
-        self._log_path = log_path
         self._shared_memory_prefix = shared_memory_prefix
-        self._process = self._spawn()
+        super().__init__(command, log_path=log_path, environment=environment)
 
     @classmethod
     def start(
@@ -105,43 +98,6 @@ class TritonServer:
             shared_memory_prefix=prefix,
         )
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_live(self, timeout_s: float = 20.0) -> None:
-        """Returns when the server answers that it is live. Raises ServerError."""
-        deadline_s = time.monotonic() + timeout_s
-        while not self._answers_live():
-            if not self.is_running:
-                self._fail(f"exited with status {self._process.returncode} at start")
-            if time.monotonic() > deadline_s:
-                self._fail(f"was not live after {timeout_s:g} s")
-            time.sleep(LIVE_POLL_S)
-
-    def terminate(self, timeout_s: float = 40.0) -> None:
-        """SIGTERM, and a kill after `timeout_s`; Triton itself gives running requests 30 s."""
-        self._process.terminate()
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._end()
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel's memory killer would send; the stubs die with the server."""
-        self._process.kill()
-        self._end()
-
-    def restart(self, timeout_s: float = 40.0) -> None:
-        """Ends what still runs, then starts the same command: no model is loaded after it."""
-        self.terminate(timeout_s)
-        self._process = self._spawn()
-
     def stub_pids(self) -> dict[str, list[int]]:
         """The processes of every model's instances; models of other backends have none."""
         found: dict[str, list[int]] = {}
@@ -158,31 +114,12 @@ class TritonServer:
             for model, pids in self.stub_pids().items()
         }
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.terminate()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self._log_path.open("ab") as log:
-            return subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    def answers_live(self) -> bool:
+        return page(self.http_url, "/v2/health/live") is not None and self.is_running
 
     def _end(self) -> None:
         """Reaps the server and removes what it can no longer remove itself."""
-        self._process.wait()
+        super()._end()
         deadline_s = time.monotonic() + SWEEP_TIMEOUT_S
         while members := session_members(self.pid):
             if time.monotonic() > deadline_s:
@@ -192,20 +129,6 @@ class TritonServer:
             time.sleep(0.01)
         for region in SHARED_MEMORY.glob(f"{self._shared_memory_prefix}*"):
             region.unlink(missing_ok=True)
-
-    def _answers_live(self) -> bool:
-        connection = http.client.HTTPConnection(self.http_url, timeout=1.0)
-        try:
-            connection.request("GET", "/v2/health/live")
-            return connection.getresponse().status == 200 and self.is_running
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def _fail(self, what: str) -> NoReturn:
-        tail = self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-        raise ServerError(f"tritonserver {what}; the end of {self._log_path}:\n{tail}")
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from daemon.journal import open_journal
 from policies.journal import Tick, read
-from simulations.testbed.envoy import EnvoyServer, find_envoy
+from simulations.testbed.envoy import EnvoyServer, find_envoy, written_bootstrap
 from simulations.testbed.installation import Installation
 from simulations.testbed.repository import ModelSpec, write_repository
 from simulations.testbed.tritonserver import TritonServer, free_ports
@@ -193,19 +193,16 @@ def pod(
 def _envoy(running: Pod) -> Iterator[None]:
     """The real Envoy in front, with the bootstrap that Remora writes for it."""
     http, grpc, admin = free_ports(3)
-    options = {
-        "host": "127.0.0.1",
-        "http-port": http,
-        "grpc-port": grpc,
-        "admin-port": admin,
-        "triton-http": running.triton.http_url,
-        "triton-grpc": running.triton.grpc_url,
-        "door-http": running.door_http,
-        "door-grpc": running.door_grpc,
-    }
-    command = [sys.executable, "-m", "daemon.cli", "envoy-config"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    bootstrap = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    bootstrap = written_bootstrap(
+        host="127.0.0.1",
+        http_port=http,
+        grpc_port=grpc,
+        admin_port=admin,
+        triton_http=running.triton.http_url,
+        triton_grpc=running.triton.grpc_url,
+        door_http=running.door_http,
+        door_grpc=running.door_grpc,
+    )
     running.envoy = EnvoyServer.start(
         find_envoy(), bootstrap, log_path=running.directory / "envoy.log"
     )

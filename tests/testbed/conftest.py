@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
-from simulations.testbed.repository import ModelSpec, write_repository
-from simulations.testbed.tritonserver import Installation, TritonServer, find, free_ports
+from simulations.testbed.repository import ModelSpec
+from simulations.testbed.tritonserver import Installation, TritonServer, find
+from tests.testbed.started import started
 
 MODELS = (
     ModelSpec("small", 60, load_s=0.5, compute_ms=2, hint=True),
@@ -34,7 +34,7 @@ def installation() -> Installation:
 def server(
     installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TritonServer]:
-    with started(installation, tmp_path_factory.mktemp("triton")) as server:
+    with started(installation, tmp_path_factory.mktemp("triton"), MODELS) as server:
         server.wait_live()
         yield server
 
@@ -50,19 +50,6 @@ async def client(server: TritonServer) -> AsyncIterator[InferenceServerClient]:
         # An unload returns at once. A load that comes before its end starts a second copy beside
         # the first, and then the next test would see a model of twice its size.
         await asyncio.to_thread(_wait_until_nothing_is_left, server)
-
-
-def started(installation: Installation, folder: Path) -> TritonServer:
-    write_repository(folder / "models", MODELS)
-    http_port, grpc_port, metrics_port = free_ports(3)
-    return TritonServer.start(
-        installation,
-        folder / "models",
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        log_path=folder / "triton.log",
-    )
 
 
 def _wait_until_nothing_is_left(server: TritonServer, timeout_s: float = 10.0) -> None:

@@ -15,7 +15,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from simulations.testbed.repository import ModelSpec, demo_models, write_repository
-from simulations.testbed.tritonserver import Installation, TritonServer, free_ports
+from simulations.testbed.tritonserver import Installation, TritonServer
+from tests.testbed.started import started
 
 MIB = 2**20
 
@@ -159,17 +160,8 @@ def ways(
 ) -> Iterator[TritonServer]:
     """A server that serves every model of WAYS."""
     folder = tmp_path_factory.mktemp("ways")
-    write_repository(folder / "models", WAYS)
-    http_port, grpc_port, metrics_port = free_ports(3)
-    with TritonServer.start(
-        installation,
-        folder / "models",
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        log_path=folder / "triton.log",
-        extra_args=[f"--load-model={spec.name}" for spec in WAYS],
-    ) as server:
+    loaded = [spec.name for spec in WAYS]
+    with started(installation, folder, WAYS, loaded) as server:
         server.wait_live()
         yield server
 

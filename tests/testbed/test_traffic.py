@@ -15,9 +15,10 @@ from aiohttp import test_utils, web
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from simulations.testbed.protocols import Protocol
-from simulations.testbed.repository import ModelSpec, write_repository
+from simulations.testbed.repository import ModelSpec
 from simulations.testbed.traffic import Arrival, Driver, Tally, mixed, shifting_hot_set
 from simulations.testbed.tritonserver import Installation, TritonServer, free_ports
+from tests.testbed.started import started
 
 MODELS = [f"model-{number:02}" for number in range(12)]
 
@@ -136,17 +137,8 @@ def triton(
 ) -> Iterator[TritonServer]:
     """A server with every model of SPECS loaded but the absent one."""
     folder = tmp_path_factory.mktemp("traffic")
-    write_repository(folder / "models", SPECS)
-    http_port, grpc_port, metrics_port = free_ports(3)
-    with TritonServer.start(
-        installation,
-        folder / "models",
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        log_path=folder / "triton.log",
-        extra_args=[f"--load-model={spec.name}" for spec in SPECS if spec.name != "absent"],
-    ) as server:
+    loaded = [spec.name for spec in SPECS if spec.name != "absent"]
+    with started(installation, folder, SPECS, loaded) as server:
         server.wait_live()
         yield server
 

@@ -22,7 +22,7 @@ import numpy as np
 from google.protobuf.message import Message
 from tritonclient.grpc import InferenceServerClient, service_pb2
 
-from simulations.testbed.envoy import EnvoyServer, find_envoy
+from simulations.testbed.envoy import EnvoyServer, find_envoy, written_bootstrap
 from simulations.testbed.tritonserver import TritonServer, free_ports
 from tests.daemon.pod import eventually
 
@@ -53,19 +53,17 @@ class Front:
 
     def bootstrap(self, *words: str) -> str:
         """For our ports; `words` come last, and so override."""
-        options = {
-            "--host": "127.0.0.1",
-            "--http-port": self.http_port,
-            "--grpc-port": self.grpc_port,
-            "--admin-port": self.admin_port,
-            "--triton-http": self.triton.http_url,
-            "--triton-grpc": self.triton.grpc_url,
-            "--door-http": f"127.0.0.1:{self.door_http}",
-            "--door-grpc": f"127.0.0.1:{self.door_grpc}",
-        }
-        flat = [str(word) for pair in options.items() for word in pair]
-        command = [sys.executable, "-m", "daemon.cli", "envoy-config", *flat, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        return written_bootstrap(
+            *words,
+            host="127.0.0.1",
+            http_port=self.http_port,
+            grpc_port=self.grpc_port,
+            admin_port=self.admin_port,
+            triton_http=self.triton.http_url,
+            triton_grpc=self.triton.grpc_url,
+            door_http=f"127.0.0.1:{self.door_http}",
+            door_grpc=f"127.0.0.1:{self.door_grpc}",
+        )
 
     def start_door(self) -> None:
         module = "tests.daemon.frontdoor.activator_double"
