@@ -4,6 +4,7 @@ from policies.actions import Hold, Load, Reason, Unload
 from tests.policies.timeline import (
     HOUR_S,
     asked,
+    ensemble,
     grown_old,
     here,
     hold_of,
@@ -14,17 +15,12 @@ from tests.policies.timeline import (
 from tests.policies.world import (
     GIB,
     READY,
-    Guest,
     gpu_world,
     guest,
     policy_of,
 )
 
 # --- ensembles and callers
-
-
-def ensemble(name: str, *steps: str, **traits: object) -> Guest:
-    return guest(name, 0, steps=steps, load_s=0.1, unload_s=0.1, **traits)
 
 
 def test_an_ensemble_brings_its_steps() -> None:

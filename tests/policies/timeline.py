@@ -17,6 +17,10 @@ def here(name: str, gib: float = 1.0, **traits: object) -> Guest:
     return guest(name, gib, state=READY, **traits)
 
 
+def ensemble(name: str, *steps: str, **traits: object) -> Guest:
+    return guest(name, 0, steps=steps, load_s=0.1, unload_s=0.1, **traits)
+
+
 def loads(decided: Plan) -> list[str]:
     return [load.model for load in decided.loads]
 
