@@ -87,6 +87,11 @@ class EnvoyServer(Server):
         split = (line.rpartition(": ") for line in lines)
         return {name: int(value) for name, _, value in split if name in names}
 
+    def connections(self, cluster: str) -> int:
+        """How many it believes open to the members of `cluster`."""
+        gauge = f"cluster.{cluster}.upstream_cx_active"
+        return self.counters(gauge).get(gauge, 0)
+
     def _page(self, path: str) -> bytes | None:
         return page(f"127.0.0.1:{self.admin_port}", path)
 

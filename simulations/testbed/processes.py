@@ -15,7 +15,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def session_members(session: int) -> list[int]:
-    """The living processes of `session`, in order; zombies hold nothing and are left out."""
+    """The living processes of `session`, in order; zombies hold nothing and are left out.
+
+    A process whose first thread is a zombie lives as long as another of its threads: until then
+    its sockets stay open.
+    """
     return [pid for pid in sorted(_pids()) if _is_member(pid, session)]
 
 
@@ -51,7 +55,10 @@ def _pids() -> Iterator[int]:
 def _is_member(pid: int, session: int) -> bool:
     # The command's name comes second, in parentheses, and may itself hold spaces and parentheses.
     fields = _read(PROC / str(pid) / "stat").rpartition(")")[2].split()
-    return bool(fields) and fields[0] not in "ZX" and int(fields[3]) == session
+    if not fields or int(fields[3]) != session:
+        return False
+    state, threads = fields[0], int(fields[17])
+    return state not in "ZX" or threads > 1
 
 
 def _read(path: Path) -> str:

@@ -7,11 +7,12 @@ the models compute, nor of who loads them.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,8 @@ from simulations.testbed.server import Server, ServerError, page
 __all__ = ["Installation", "InstallationError", "ServerError", "TritonServer", "find", "free_ports"]
 
 LOOPBACK = "127.0.0.1"
+CLIENT_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST_PORT = 10_240
 SHARED_MEMORY = Path("/dev/shm")
 STUB = "triton_python_backend_stub"
 SWEEP_TIMEOUT_S = 10.0
@@ -132,12 +135,26 @@ class TritonServer(Server):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; all are held until the last is drawn, so they differ."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports that nobody listens on now, all different.
+
+    They lie below those that the kernel lends to clients, so that a server which is away for a
+    while finds its own still free.
+    """
+    ports = list(range(LOWEST_PORT, int(CLIENT_PORTS.read_text().split()[0])))
+    random.SystemRandom().shuffle(ports)
+    free = (port for port in ports if _is_free(port))
+    return list(islice(free, count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trying:
+        # One that a server has just left counts as free, as it does for the next server.
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trying.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def _environment(installation: Installation) -> dict[str, str]:

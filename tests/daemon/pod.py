@@ -92,6 +92,9 @@ class Pod:
         self.sidecar.send_signal(number)
         return self.sidecar.wait(15)
 
+    def kill_triton(self) -> None:
+        kill_triton(self.triton, self.envoy)
+
     def get(self, path: str) -> Any:
         """The page, or None while nobody answers."""
         try:
@@ -210,6 +213,15 @@ def _envoy(running: Pod) -> Iterator[None]:
         running.envoy.wait_live()
         running.door_http, running.door_grpc = f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
         yield
+
+
+def kill_triton(triton: TritonServer, envoy: EnvoyServer | None) -> None:
+    """SIGKILL; returns when Envoy has noticed, for what it sends over a connection that it still
+    believes open counts as being executed."""
+    triton.kill()
+    if envoy is not None:
+        eventually(lambda: not envoy.connections("triton_http"), 5)
+        eventually(lambda: not envoy.connections("triton_grpc"), 5)
 
 
 def eventually(holds: Callable[[], bool], within_s: float) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +25,7 @@ from simulations.testbed.tritonserver import (
     find,
     free_ports,
 )
+from tests.daemon.pod import eventually
 
 Start = Callable[..., TritonServer]
 
@@ -89,8 +93,28 @@ def test_what_is_installed_is_not_installed_again(installation: Installation) ->
     assert said == []
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(20))) == 20
+def test_free_ports_differ_and_are_lent_to_no_client() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    with socket.socket() as client:
+        client.bind(("127.0.0.1", 0))
+        assert max(ports) < client.getsockname()[1]
+
+
+def test_a_process_lives_until_its_last_thread_has_ended() -> None:
+    first_thread_ends = (
+        "import ctypes, threading, time;"
+        "threading.Thread(target=time.sleep, args=(60,)).start();"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    command = [sys.executable, "-c", first_thread_ends]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        eventually(lambda: "zombie" in status.read_text(), 10)
+        assert session_members(process.pid) == [process.pid]
+        process.kill()
+        process.wait()
+    assert session_members(process.pid) == []
 
 
 def test_a_killed_server_leaves_no_stub_and_no_shared_memory(start: Start) -> None:

@@ -48,6 +48,7 @@ class Front:
         self.triton = triton
         self.http_port, self.grpc_port, self.admin_port, self.door_http, self.door_grpc = ports
         self.door: subprocess.Popen[bytes] | None = None
+        self.envoy: EnvoyServer
         self.session: aiohttp.ClientSession
         self.channel: grpc.aio.Channel
 

@@ -265,7 +265,7 @@ async def test_killed_triton_is_waited_for(new_pod: NewPod, ask: Callable[..., A
     with new_pod([model("a"), model("b")], QUICK.format(budget=100)) as running:
         for name in ("a", "b"):
             assert await ask(running, name) == [6.0]
-        running.triton.kill()
+        await asyncio.to_thread(running.kill_triton)
         waiting = [
             asyncio.create_task(ask(running, name, protocol))
             for name in ("a", "b")
@@ -287,7 +287,7 @@ async def test_after_a_restart_of_triton_models_come_in_the_order_of_their_worth
     with new_pod([model(name) for name in names], policy) as running:
         for name in names:
             assert await ask(running, name) == [6.0]
-        running.triton.kill()
+        await asyncio.to_thread(running.kill_triton)
         before = len(running.triton_log)
         crowd = {"few": 1, "many": 20, "some": 6}
         waiting = [asyncio.create_task(ask(running, n)) for n in names for _ in range(crowd[n])]

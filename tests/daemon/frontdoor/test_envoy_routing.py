@@ -30,7 +30,7 @@ from tests.daemon.frontdoor.envoy_front import (
     self_signed,
     tensor,
 )
-from tests.daemon.pod import eventually
+from tests.daemon.pod import eventually, kill_triton
 
 LARGE = 2**20
 SPECS = (
@@ -68,7 +68,7 @@ def behind(installation: Installation, tmp_path_factory: pytest.TempPathFactory)
         front = Front(folder, triton, ports)
         front.start_door()
         log = ("--access-log", str(folder / "access.jsonl"), "--access-log-sample", "0")
-        with envoy(front, "envoy", *log):
+        with envoy(front, "envoy", *log) as front.envoy:
             try:
                 yield front
             finally:
@@ -79,7 +79,10 @@ def behind(installation: Installation, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 async def front(behind: Front) -> AsyncIterator[Front]:
-    """With clients of this test's own loop."""
+    """With clients of this test's own loop, and Triton up, whatever the test before left."""
+    if not behind.triton.is_running:
+        await asyncio.to_thread(behind.triton.restart)
+        await asyncio.to_thread(behind.triton.wait_live)
     options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
     address = f"127.0.0.1:{behind.grpc_port}"
     timeout = aiohttp.ClientTimeout(total=60)
@@ -276,7 +279,7 @@ async def test_a_stream_that_begins_while_the_activator_is_away_waits_for_it(fro
 
 
 async def test_requests_are_held_while_triton_is_away(front: Front) -> None:
-    front.triton.kill()
+    await asyncio.to_thread(kill_triton, front.triton, front.envoy)
     before = len(front.seen("http"))
     asking = [
         asyncio.create_task(front.infer_http("orphaned")),
@@ -284,7 +287,7 @@ async def test_requests_are_held_while_triton_is_away(front: Front) -> None:
         asyncio.create_task(_upload_slowly(front, "orphaned")),
     ]
     await asyncio.sleep(3)
-    assert not any(each.done() for each in asking)
+    assert [each.result() for each in asking if each.done()] == []
     assert len(front.seen("http")) == before + 2
     await asyncio.to_thread(front.triton.restart)
     answers = await asyncio.gather(*asking)
