@@ -132,6 +132,11 @@ class Pod:
     def ready(self) -> set[str]:
         return {name for name, state in self.states().items() if state == "READY"}
 
+    def unload_by_hand(self, model: str) -> None:
+        """Somebody else's hand."""
+        with InferenceServerClient(self.triton.grpc_url) as client:
+            client.unload_model(model)
+
     def infer(self, model: str) -> str:
         """ "" when it answers, else what went wrong."""
         tensor = InferInput("X", [1, 1], "FP32")
