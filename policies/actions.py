@@ -32,6 +32,7 @@ class Reason(StrEnum):
     # why a model comes in
     PINNED = "pinned", "It is pinned now, always or by its weekly windows."
     DEMANDED = "demanded", "Requests for it wait, or came of late."
+    FORESEEN = "foreseen", "It comes at regular times, and its next turn is near."
     RESTORED = "restored", "It was resident before Triton restarted, and there is room."
     HEALED = "healed", "It left because it was sick, and there is room."
     # why a model leaves

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import footprint
+from policies.outlook import with_pool, with_visit
 from policies.policy import Policy
 from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
 
@@ -50,12 +51,8 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
         if name not in snapshot.models and _still_matters(policy, past, now_s)
     }
     earliest_s = now_s - policy.churn.window_s
-    return replace(
-        history,
-        at_s=now_s,
-        models=models,
-        evictions_s=tuple(at_s for at_s in history.evictions_s if at_s > earliest_s),
-    )
+    evictions_s = tuple(at_s for at_s in history.evictions_s if at_s > earliest_s)
+    return with_pool(replace(history, at_s=now_s, models=models, evictions_s=evictions_s))
 
 
 def rates(policy: Policy, past: ModelHistory, now_s: float) -> tuple[float, float]:
@@ -135,7 +132,7 @@ def _with_use(
     size = max(1, sum(footprint(model).values()))
     cost = policy.weight(model.name) * load_time_s(model)
     return replace(
-        past,
+        with_visit(past, now_s),
         fast_rate=_rounded(fast + arrivals / policy.demand.fast_s),
         slow_rate=_rounded(slow + arrivals / policy.demand.slow_s),
         rate_at_s=now_s,

@@ -8,6 +8,7 @@ journal nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from policies.forecast import NO_SPELLS, Spells
 from policies.snapshot import ErrorClass
 
 
@@ -18,6 +19,8 @@ class ModelHistory:
     fast_rate, slow_rate: requests per second at ``rate_at_s``, averaged exponentially
         over the policy's fast and slow demand windows.
     uses: requests ever seen. last_use_s: the latest of them.
+    visited_at_s: when its latest visit began. visit_rates: visits per second then, averaged
+        exponentially over the windows of `policies.forecast`. spells: its idle spells.
     credit: greedy-dual priority, set at the latest use.
     resident_since_s: when it was first seen READY; None while it is not.
     left_at_s: when it was last seen to leave.
@@ -32,6 +35,9 @@ class ModelHistory:
     rate_at_s: float | None = None
     uses: float = 0.0
     last_use_s: float | None = None
+    visited_at_s: float | None = None
+    visit_rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    spells: Spells = NO_SPELLS
     credit: float = 0.0
     resident_since_s: float | None = None
     left_at_s: float | None = None
@@ -53,6 +59,7 @@ class History:
     inflation: greedy-dual's clock, the credit of the latest victim.
     evictions_s: when evictions were decided, inside the churn window only.
     leaving: models whose unload is already decided and not yet visible.
+    pool: the chance that an idle spell ends at each age, over all models, as of pooled_at_s.
     """
 
     at_s: float | None = None
@@ -60,6 +67,8 @@ class History:
     inflation: float = 0.0
     evictions_s: tuple[float, ...] = ()
     leaving: frozenset[str] = frozenset()
+    pool: tuple[float, ...] = ()
+    pooled_at_s: float | None = None
 
 
 NOTHING = ModelHistory()

@@ -92,9 +92,13 @@ def _why_over(draft: Draft, device: str, short: int) -> str:
 
 def _let_idle_go(draft: Draft) -> None:
     survey = draft.survey
+    if not survey.policy.lets_idle_go:
+        return
     for resident in draft.leavers():
         limit_s = survey.policy.idle_unload_s(resident.name)
         if limit_s is None or survey.idle_s(resident.name) < limit_s or resident.young:
+            continue
+        if survey.is_expected(resident.name):
             continue
         draft.unload(resident, Reason.IDLE)
 
@@ -109,6 +113,7 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
     swap was found to pay; counted again, they would undo it when its memory is free.
     """
     reasons = {name: why for name in survey.absent() if (why := _why_wanted(survey, name))}
+    survey.foresee(list(reasons))
     turns = {name: _turn(survey, name, reasons) for name in reasons}
     found = []
     for name, turn in turns.items():
@@ -118,18 +123,20 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
 
 
 _Turn = tuple[int, float, int, str]
+_URGENCY = {Reason.DEMANDED: 2, Reason.FORESEEN: 3}
 
 
 def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
     """Pins come first, then whom somebody has waited for too long, the longest first; then what
-    requests call for, and what merely used to be here, each by what it is worth for its bytes."""
+    requests call for, what they are foreseen to call for, and what merely used to be here, each
+    by what it is worth for its bytes."""
     members = survey.units.members(name)
     worthiest = -max(survey.density(member) for member in members if member in reasons)
     if reasons[name] is Reason.PINNED:
         return 0, worthiest, -len(members), name
     if survey.is_impatient(name):
         return 1, -survey.models[name].oldest_wait_s, -len(members), name
-    return 2 if reasons[name] is Reason.DEMANDED else 3, worthiest, -len(members), name
+    return _URGENCY.get(reasons[name], 4), worthiest, -len(members), name
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:
@@ -139,6 +146,8 @@ def _why_wanted(survey: Survey, name: str) -> Reason | None:
         return Reason.DEMANDED
     if name in survey.pinned and not survey.comes_with_pinned(name):
         return Reason.PINNED
+    if survey.is_foreseen(name):
+        return Reason.FORESEEN
     if _is_stuck(survey, name):
         return Reason.HEALED
     if survey.past(name).restore and not _gave_up_restoring(survey, name):
@@ -212,7 +221,7 @@ def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
         draft.hold(name, Reason.WAITING_FOR_UNLOAD, "its last unload is under way")
     elif retry_at_s > survey.now_s:
         draft.hold(name, Reason.BACKING_OFF, _failures(survey, name), retry_at_s)
-    elif reason is Reason.DEMANDED and not models[name].waiting and _cools(survey, name):
+    elif reason in _URGENCY and not models[name].waiting and _cools(survey, name):
         since_s = survey.past(name).unwanted_at_s or 0.0
         cool_at_s = since_s + survey.policy.residency.cooldown_s
         draft.hold(name, Reason.COOLING_DOWN, "", cool_at_s)

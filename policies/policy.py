@@ -300,6 +300,8 @@ class Policy(_Section):
     """What decides who leaves."""
     horizon_s: PositiveSeconds = 300.0
     """How far ahead the worth of keeping a model is counted."""
+    prewarm: bool = True
+    """Load a model that comes at regular times shortly before its next turn, if that pays."""
     demand: Demand = Demand()
     residency: Residency = Residency()
     churn: Churn = Churn()
@@ -349,6 +351,12 @@ class Policy(_Section):
         if "idle_unload_s" in wishes.model_fields_set:
             return wishes.idle_unload_s
         return self.residency.idle_unload_s
+
+    @property
+    def lets_idle_go(self) -> bool:
+        """Whether any model has an idle unload."""
+        own = (wishes.idle_unload_s for wishes in self.models.values())
+        return any(limit_s is not None for limit_s in (self.residency.idle_unload_s, *own))
 
     def peak_factor(self, model: str) -> float:
         return self.wishes(model).peak_factor or self.loads.peak_factor

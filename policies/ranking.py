@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from policies.demand import rates
 from policies.history import History, ModelHistory
+from policies.outlook import Outlook
 from policies.policy import Policy, RankingName
 from policies.snapshot import Model
 
@@ -24,26 +25,31 @@ class Standing:
     size_bytes: what its absence would free, over all devices.
     absence_s: seconds from the first request until it could serve, were it absent: another
         has to leave, and it has to load.
+    outlook: what its past says of its next request.
     """
 
     model: Model
     past: ModelHistory
     size_bytes: int
     absence_s: float
+    outlook: Outlook
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """A way to value models.
 
-    worth: value of having it resident, in a unit of the ranking's own.
-    per_byte: models leave by worth per byte, and the worths of several victims add up;
-        otherwise they leave by worth itself and only the best of them counts.
+    worth: value of having it resident, in a unit of the ranking's own: what a swap gains or
+        loses by it.
+    kept: what keeping it earns; models leave by that.
+    per_byte: models come and leave by what they are worth per byte, and the worths of several
+        victims add up; otherwise by worth itself, and only the best of them counts.
     waits_s: seconds of further waiting until its worth has grown by so much; None where
         waiting adds nothing.
     """
 
     worth: Callable[[Policy, Standing, History, float], float]
+    kept: Callable[[Policy, Standing, History, float], float]
     per_byte: bool
     waits_s: Callable[[Policy, Standing, float, float], float | None]
 
@@ -72,13 +78,34 @@ def expected_cold(policy: Policy, standing: Standing, history: History, now_s: f
     """
     model, absence_s = standing.model, standing.absence_s
     rate = max(rates(policy, standing.past, now_s))
-    chance = 1.0 if model.waiting > 0 else -math.expm1(-rate * policy.horizon_s)
+    chance = 1.0 if model.waiting > 0 else _chance(standing.outlook, rate * policy.horizon_s)
     oldest_s = max(0.0, model.oldest_wait_s)
     seconds = chance * absence_s * (1 + rate * absence_s / 2)
     if model.draining:
         seconds += _surge(policy, model, rate) * absence_s
     else:
         seconds += _crowd(model) * (absence_s + oldest_s)
+    return policy.weight(model.name) * seconds
+
+
+def _chance(outlook: Outlook, expected: float) -> float:
+    """Of a request within the horizon: by the spells it has had, as far as they are known, and
+    else by how many requests its rate would bring."""
+    return outlook.known * outlook.chance - (1 - outlook.known) * math.expm1(-expected)
+
+
+def kept_warm(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
+    """Weighted cold seconds that keeping it saves over the policy's horizon, at its keep rate.
+
+    Not the chance of a request, which tells models apart that are asked for now and then, and
+    not those that are asked for all the time: the one that saves most for its bytes and
+    seconds stays longest.
+    """
+    model, outlook = standing.model, standing.outlook
+    seconds = standing.absence_s * outlook.keep_rate * policy.horizon_s
+    if model.draining:
+        rate = max(rates(policy, standing.past, now_s))
+        seconds += _surge(policy, model, rate) * standing.absence_s
     return policy.weight(model.name) * seconds
 
 
@@ -131,8 +158,10 @@ def least_recent(policy: Policy, standing: Standing, history: History, now_s: fl
 
 
 RANKINGS: Mapping[RankingName, Ranking] = {
-    RankingName.EXPECTED_COLD: Ranking(expected_cold, per_byte=True, waits_s=waiting_for),
-    RankingName.GREEDY_DUAL: Ranking(greedy_dual, per_byte=False, waits_s=never),
-    RankingName.LFU: Ranking(least_frequent, per_byte=False, waits_s=never),
-    RankingName.LRU: Ranking(least_recent, per_byte=False, waits_s=never),
+    RankingName.EXPECTED_COLD: Ranking(
+        expected_cold, kept_warm, per_byte=True, waits_s=waiting_for
+    ),
+    RankingName.GREEDY_DUAL: Ranking(greedy_dual, greedy_dual, per_byte=False, waits_s=never),
+    RankingName.LFU: Ranking(least_frequent, least_frequent, per_byte=False, waits_s=never),
+    RankingName.LRU: Ranking(least_recent, least_recent, per_byte=False, waits_s=never),
 }

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from policies.actions import Reason, listed
 from policies.draft import Draft
 from policies.memory import Need
-from policies.snapshot import ModelState
 from policies.survey import Resident, Survey
 
 
@@ -117,7 +116,7 @@ def _why_no_room(draft: Draft, name: str, need: Need, missing: Need) -> tuple[Re
         leaving = (n for victim in unleased for n in (victim.name, *victim.takes))
         engaged = listed(n for n in leaving if survey.is_engaged(n))
         return Reason.NO_ROOM, f"open streams or requests on their way keep {engaged} here"
-    loading = {n for n in survey.models if survey.state(n) is ModelState.LOADING} | draft.coming
+    loading = survey.loading | draft.coming
     takers = {
         "pinned models": {n for n in survey.pinned if survey.is_here(n)} - loading,
         "loads under way": loading,

@@ -4,12 +4,13 @@ Owns the questions (who is pinned, who is free to leave, what would a load take,
 it worth). Refuses to decide: that is `policies.planner`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policies.demand import is_busy, is_wanted, load_time_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
+from policies.outlook import Outlook, outlooks
 from policies.policy import Policy
 from policies.ranking import RANKINGS, Ranking, Standing
 from policies.snapshot import Model, ModelState, Snapshot
@@ -47,7 +48,9 @@ class Survey:
     units: Units
     pinned_roots: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
+    loading: frozenset[str] = frozenset()
     _worths: dict[str, float] = field(default_factory=dict)
+    _outlooks: dict[str, Outlook] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
     _leavers: dict[bool, tuple[Resident, ...]] = field(default_factory=dict)
 
@@ -56,6 +59,8 @@ class Survey:
         survey = cls(policy, snapshot, history, units)
         wishes, now_s = policy.wishes, snapshot.now_s
         roots = frozenset(name for name in snapshot.models if wishes(name).pinned_at(now_s))
+        loading = (n for n, m in snapshot.models.items() if m.state is ModelState.LOADING)
+        survey.loading = frozenset(loading)
         survey.pinned_roots = roots
         survey.pinned = frozenset(member for root in roots for member in units.members(root))
         return survey
@@ -96,6 +101,28 @@ class Survey:
         """Whether requests call for ``name``, an absent model."""
         return is_wanted(self.policy, self.snapshot.models[name], self.past(name), self.now_s)
 
+    def is_foreseen(self, name: str) -> bool:
+        """Whether ``name``, an absent model, would by now have to load for its next turn. One
+        that came in for it once, and left, is not brought again."""
+        past, turn_s = self.past(name), self._turn_s(name)
+        if turn_s is None:
+            return False
+        return past.left_at_s is None or past.left_at_s < turn_s[0]
+
+    def is_expected(self, name: str) -> bool:
+        """Whether the next turn of ``name`` is near, and has not passed."""
+        return self._turn_s(name) is not None
+
+    def _turn_s(self, name: str) -> tuple[float, float] | None:
+        """From when on it has to load for its turn, and when that has passed; None but between
+        the two, and of a model that does not come at regular times."""
+        past = self.past(name)
+        if not self.policy.prewarm or past.last_use_s is None or past.spells.turn_s is None:
+            return None
+        from_s, to_s = (past.last_use_s + age_s for age_s in past.spells.turn_s)
+        from_s -= self.absence_s(name)
+        return (from_s, to_s) if from_s <= self.now_s < to_s else None
+
     def worth(self, name: str) -> float:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""
         if name not in self._worths:
@@ -117,7 +144,20 @@ class Survey:
 
     def _standing(self, name: str) -> Standing:
         model, past = self.models[name], self.past(name)
-        return Standing(model, past, self.size_bytes(name), self.absence_s(name))
+        size_bytes, absence_s = self.size_bytes(name), self.absence_s(name)
+        return Standing(model, past, size_bytes, absence_s, self.outlook(name))
+
+    def outlook(self, name: str) -> Outlook:
+        if name not in self._outlooks:
+            # All residents are asked about in every tick, and of the others the wanted ones.
+            names = self.residents() if self.state(name) is ModelState.READY else [name]
+            self.foresee(names)
+        return self._outlooks[name]
+
+    def foresee(self, names: Sequence[str]) -> None:
+        """Looks into the future of ``names`` together, which costs little more than of one."""
+        horizon_s = self.policy.horizon_s
+        self._outlooks |= outlooks(self.history, names, self.now_s, horizon_s)
 
     def absence_s(self, name: str) -> float:
         """Seconds that pass, were ``name`` absent, from a request until it could serve."""
@@ -251,7 +291,17 @@ class Survey:
     def _turn(self, name: str) -> tuple[bool, float]:
         model = self.models[name]
         is_going = model.draining and model.waiting <= 0
-        return not is_going, self.ranking.density(self.price(name), self.size_bytes(name))
+        return not is_going, self.ranking.density(self._kept(name), self.size_bytes(name))
+
+    def _kept(self, name: str) -> float:
+        """What keeping ``name`` earns, with the hysteresis of `price`."""
+        standing = self._standing(name)
+        kept = self.ranking.kept(self.policy, standing, self.history, self.now_s)
+        settled = self.models[name].draining
+        # Odd input must not make the order undefined; see `worth`.
+        return (kept if kept == kept else 0.0) * (
+            1 if settled else 1 + self.policy.residency.hysteresis
+        )
 
     def takes(self, root: str, *, engaged: bool = False) -> tuple[str, ...]:
         """Members that leave with ``root``: READY, not pinned, not engaged, not asked for on

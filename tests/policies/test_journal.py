@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.actions import Action, Hold, Load, Reason, Unload
+from policies.forecast import Spells
 from policies.history import History, ModelHistory
 from policies.journal import JournalError, Recorder, Tick, read
 from policies.snapshot import (
@@ -34,6 +35,7 @@ by_hint: dict[Any, st.SearchStrategy[Any]] = {
     float: numbers,
     float | None: st.none() | numbers,
     tuple[float, ...]: st.lists(numbers, max_size=3).map(tuple),
+    tuple[float, float, float]: st.tuples(numbers, numbers, numbers),
 }
 
 
@@ -47,7 +49,7 @@ footprints = any_of(Footprint, by_device=st.dictionaries(st.text(max_size=3), st
 failures = any_of(LoadFailure)
 models = any_of(Model, footprint=st.none() | footprints, failure=st.none() | failures)
 devices = any_of(Device)
-remembered = any_of(ModelHistory)
+remembered = any_of(ModelHistory, spells=any_of(Spells))
 actions = st.lists(any_of(Load) | any_of(Unload), max_size=2).map(tuple)
 holds = st.lists(any_of(Hold), max_size=2).map(tuple)
 policies = st.dictionaries(

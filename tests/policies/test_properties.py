@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from policies.actions import Load, Plan, Reason
+from policies.forecast import Spells
 from policies.history import History, ModelHistory
 from policies.planner import plan
 from policies.policy import Policy, RankingName
@@ -567,32 +568,38 @@ SNAPSHOTS = st.builds(
     devices=st.dictionaries(DEVICE_IDS, DEVICE_FACTS),
     models=st.dictionaries(NAMES, MODELS),
 )
+NASTY_ROWS = st.lists(NASTY_FLOATS, max_size=3) | NASTY_FLOATS.map(lambda odd: [1.0, odd] * 31)
 PASTS = st.builds(
     ModelHistory,
-    NASTY_FLOATS,
-    NASTY_FLOATS,
-    MAYBE | NASTY_FLOATS,
-    NASTY_FLOATS,
-    MAYBE | NASTY_FLOATS,
-    NASTY_FLOATS,
-    MAYBE | NASTY_FLOATS,
-    MAYBE | NASTY_FLOATS,
-    MAYBE | NASTY_FLOATS,
-    st.booleans(),
-    NASTY_INTS,
-    MAYBE | NASTY_FLOATS,
-    MAYBE | st.sampled_from(list(ErrorClass)),
-    MAYBE | NASTY_FLOATS,
-    MAYBE | st.just("1"),
-    MAYBE | NAMES,
+    fast_rate=NASTY_FLOATS,
+    slow_rate=NASTY_FLOATS,
+    rate_at_s=MAYBE | NASTY_FLOATS,
+    uses=NASTY_FLOATS,
+    last_use_s=MAYBE | NASTY_FLOATS,
+    visited_at_s=MAYBE | NASTY_FLOATS,
+    visit_rates=st.tuples(NASTY_FLOATS, NASTY_FLOATS, NASTY_FLOATS),
+    spells=st.builds(Spells, NASTY_ROWS.map(tuple), NASTY_ROWS.map(tuple)),
+    credit=NASTY_FLOATS,
+    resident_since_s=MAYBE | NASTY_FLOATS,
+    left_at_s=MAYBE | NASTY_FLOATS,
+    unwanted_at_s=MAYBE | NASTY_FLOATS,
+    restore=st.booleans(),
+    failures=NASTY_INTS,
+    failed_at_s=MAYBE | NASTY_FLOATS,
+    error_class=MAYBE | st.sampled_from(list(ErrorClass)),
+    retry_at_s=MAYBE | NASTY_FLOATS,
+    revision=MAYBE | st.just("1"),
+    left_for=MAYBE | NAMES,
 )
 HISTORIES = st.builds(
     History,
-    MAYBE | NASTY_FLOATS,
-    st.dictionaries(NAMES | st.just("nowhere"), PASTS),
-    NASTY_FLOATS,
-    st.lists(NASTY_FLOATS, max_size=3).map(tuple),
-    st.frozensets(NAMES),
+    at_s=MAYBE | NASTY_FLOATS,
+    models=st.dictionaries(NAMES | st.just("nowhere"), PASTS),
+    inflation=NASTY_FLOATS,
+    evictions_s=st.lists(NASTY_FLOATS, max_size=3).map(tuple),
+    leaving=st.frozensets(NAMES),
+    pool=NASTY_ROWS.map(tuple),
+    pooled_at_s=MAYBE | NASTY_FLOATS,
 )
 
 

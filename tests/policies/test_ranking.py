@@ -7,6 +7,7 @@ import pytest
 
 from policies.demand import load_time_s
 from policies.history import NOTHING, History, ModelHistory
+from policies.outlook import NO_OUTLOOK
 from policies.policy import Policy, RankingName
 from policies.ranking import RANKINGS, Standing
 from policies.snapshot import Model
@@ -23,7 +24,7 @@ def worth(
     policy: Policy = POLICY,
 ) -> float:
     chosen = model or Model("a", load_s=2.0)
-    standing = Standing(chosen, past, GIB, load_time_s(chosen))
+    standing = Standing(chosen, past, GIB, load_time_s(chosen), NO_OUTLOOK)
     return RANKINGS[ranking].worth(policy, standing, history or History(), MONDAY_S)
 
 
@@ -93,7 +94,9 @@ def test_the_moment_at_which_waiting_is_enough_is_foretold(
     """Worth at that moment, computed anew from those who will wait then."""
     now = Model("a", load_s=2.0, waiting=waiting, oldest_wait_s=oldest_wait_s)
     ranking = RANKINGS[RankingName.EXPECTED_COLD]
-    waits_s = ranking.waits_s(POLICY, Standing(now, used(per_s), GIB, 2.0), 30.0, MONDAY_S)
+    waits_s = ranking.waits_s(
+        POLICY, Standing(now, used(per_s), GIB, 2.0, NO_OUTLOOK), 30.0, MONDAY_S
+    )
     assert waits_s is not None
     crowd, wait_s = waiting + per_s * waits_s, 2.0 + oldest_wait_s
     grown = crowd * (wait_s + waits_s) - waiting * wait_s
@@ -103,7 +106,9 @@ def test_the_moment_at_which_waiting_is_enough_is_foretold(
 def test_the_waiting_of_a_dear_model_is_enough_sooner() -> None:
     ranking = RANKINGS[RankingName.EXPECTED_COLD]
     plain, dear = (
-        ranking.waits_s(POLICY, Standing(Model(n, waiting=1), NOTHING, 1, 2.0), 30.0, MONDAY_S)
+        ranking.waits_s(
+            POLICY, Standing(Model(n, waiting=1), NOTHING, 1, 2.0, NO_OUTLOOK), 30.0, MONDAY_S
+        )
         for n in ("a", "dear")
     )
     assert (plain, dear) == (30, 6)
@@ -112,7 +117,7 @@ def test_the_waiting_of_a_dear_model_is_enough_sooner() -> None:
 def test_nothing_is_foretold_where_nobody_waits_or_waiting_counts_for_nothing() -> None:
     for name in RankingName:
         model = Model("a", waiting=0 if name is RankingName.EXPECTED_COLD else 9)
-        standing = Standing(model, used(5), GIB, 2.0)
+        standing = Standing(model, used(5), GIB, 2.0, NO_OUTLOOK)
         assert RANKINGS[name].waits_s(POLICY, standing, 1.0, MONDAY_S) is None
 
 

@@ -1,0 +1,206 @@
+"""When a model will be asked for again, and what keeping it until then is worth per second.
+
+Owns the life table of idle spells and what is read from it. Refuses to know what a model costs
+to load, how large it is, and whether it is here.
+
+A model's requests come in visits: requests within `VISIT_S` of the one that was counted before
+are one visit. Between visits it is idle, and its life table says, for each age of a spell, how
+many spells have reached that age and how many of those ended there, because somebody came. A
+table of spells by length alone would forget the rare long ones while a model is busy; here only
+what a spell has passed through is brought up to date.
+
+All functions take arrays over models and ages at once, for a plan asks about every model, and a
+replay of a long trace does so a million times.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+VISIT_S = 5.0
+"""Requests closer than this are one visit: nobody leaves and comes back in between."""
+_STEPS_PER_OCTAVE = 4
+_OCTAVES = 15
+EDGES_S: Floats = np.concatenate(
+    [[0.0], VISIT_S * 2.0 ** (np.arange(_STEPS_PER_OCTAVE * _OCTAVES + 1) / _STEPS_PER_OCTAVE)]
+)
+"""(AGES + 1,), where each age begins; the last ends after two days."""
+AGES = len(EDGES_S) - 1
+_WIDTHS_S: Floats = np.diff(EDGES_S)
+
+_KEPT = 0.98
+"""What a spell leaves of the memory of those before it."""
+_POOLED = 0.5
+"""How many spells of its own outweigh what is known of all models together."""
+_LOST = 1.0
+"""Spells that never end, of which every model is thought to have had one."""
+_REGULAR_SPELLS = 3
+_REGULAR_SHARE = 0.35
+"""A model comes at regular times when at least so many spells were remembered, and at least
+this share of them ended at one age. Without that gate one foreseen visit in twenty came."""
+_SURMISE = 0.1
+"""The chance that a spell ends at an age of which nothing is known."""
+
+VISIT_WINDOWS_S: Floats = np.array([300.0, 3600.0, 86400.0])
+"""Averaging times of the rate of visits."""
+_WINDOW_SHARES: Floats = np.array([0.05, 0.25, 1.0])
+
+
+@dataclass(frozen=True)
+class Spells:
+    """One model's life table; ages it has never reached are left out at the end.
+
+    reached, ended: spells that came to each age, and those that ended there.
+    """
+
+    reached: tuple[float, ...] = ()
+    ended: tuple[float, ...] = ()
+
+    @cached_property
+    def rows(self) -> tuple[Floats, Floats]:
+        """Both as arrays of AGES; no field, so that it makes no difference to equality."""
+        return _row(self.reached), _row(self.ended)
+
+    @cached_property
+    @np.errstate(all="ignore")
+    def turn_s(self) -> tuple[float, float] | None:
+        """Between which ages a spell of a model that comes at regular times ends; None for
+        one that does not."""
+        reached, ended = self.rows
+        top = int(turn(reached[None], ended[None])[0])
+        return None if top < 0 else (float(EDGES_S[top]), float(EDGES_S[top + 1]))
+
+    def with_spell(self, seconds: float) -> "Spells":
+        reached, ended = (row[None].copy() for row in self.rows)
+        remember(reached, ended, np.zeros(1, np.intp), np.array([seconds]))
+        return Spells(_short(reached[0]), _short(ended[0]))
+
+
+NO_SPELLS = Spells()
+
+
+def _row(counts: tuple[float, ...]) -> Floats:
+    row = np.zeros(AGES)
+    row[: len(counts)] = counts[:AGES]
+    return row
+
+
+# Counts are kept to three digits.
+_COARSE = 0.01
+
+
+def _short(row: Floats) -> tuple[float, ...]:
+    """Without the zeros at its end; three digits, more than such a count means."""
+    return tuple(float(f"{count:.3g}") for count in np.trim_zeros(row, "b"))
+
+
+def age_of(seconds: Floats) -> NDArray[np.intp]:
+    """The index of the age that each of ``seconds`` lies in."""
+    found = np.searchsorted(EDGES_S, seconds, side="right") - 1
+    return np.clip(found, 0, AGES - 1)
+
+
+def remember(reached: Floats, ended: Floats, models: NDArray[np.intp], seconds: Floats) -> None:
+    """Takes ended spells into the tables, in place.
+
+    reached, ended: (n, AGES). models: (k,), rows, each at most once. seconds: (k,).
+    """
+    last = age_of(seconds)
+    passed = np.arange(AGES) <= last[:, None]
+    reached[models] = np.where(passed, reached[models] * _KEPT + 1, reached[models])
+    ended[models] = np.where(passed, ended[models] * _KEPT, ended[models])
+    ended[models, last] += 1
+
+
+def turn(reached: Floats, ended: Floats) -> NDArray[np.intp]:
+    """(n,) the age at which the spells of each end, of those that come at regular times; -1 for
+    the others.
+
+    reached, ended: (n, AGES).
+    """
+    top = ended.argmax(axis=1)
+    share = np.take_along_axis(ended, top[:, None], axis=1)[:, 0] >= (
+        _REGULAR_SHARE * ended.sum(axis=1)
+    )
+    remembered = (1 - _KEPT**_REGULAR_SPELLS) / (1 - _KEPT) - _COARSE
+    is_regular = (reached[:, 0] >= remembered) & (top > 0) & share
+    return np.where(is_regular, top, -1)
+
+
+def pooled(reached: Floats, ended: Floats) -> Floats:
+    """(AGES,) the chance that a spell ends at each age, over all models; for `life`.
+
+    reached, ended: (n, AGES).
+    """
+    chances: Floats = (ended.sum(axis=0) + _SURMISE) / (reached.sum(axis=0) + 1)
+    return chances
+
+
+UNKNOWN: Floats = np.full(AGES, _SURMISE)
+"""What `pooled` says before the first spell."""
+
+
+def life(reached: Floats, ended: Floats, pool: Floats) -> tuple[Floats, Floats]:
+    """(n, AGES + 1) twice: the share of spells over by each edge, and the mean seconds that a
+    spell has lasted by then."""
+    ends = (ended + _POOLED * pool) / (reached + _POOLED + _LOST)
+    lasting = np.ones((len(ends), AGES + 1))
+    np.cumprod(1 - ends, axis=1, out=lasting[:, 1:])
+    held_s = np.zeros((len(ends), AGES + 1))
+    np.cumsum(_WIDTHS_S * (lasting[:, 1:] + lasting[:, :-1]) / 2, axis=1, out=held_s[:, 1:])
+    return 1 - lasting, held_s
+
+
+def promise(over: Floats, held_s: Floats, age: NDArray[np.intp]) -> Floats:
+    """(n,) requests per second of keeping it, if it is kept for the best while from now on.
+
+    over, held_s: rows of `life`. age: (n,), of the spell that each is in. The best while is
+    the one with the most chance of a request for the time it is kept: for a timer, until
+    shortly after its next turn, however far that is.
+    """
+    at = age[:, None]
+    hits = over - np.take_along_axis(over, at, axis=1)
+    seconds = held_s - np.take_along_axis(held_s, at, axis=1)
+    ahead = np.arange(AGES + 1) > at
+    per_s = np.divide(hits, seconds, out=np.zeros_like(hits), where=ahead & (seconds > 0))
+    best: Floats = per_s.max(axis=1)
+    return best
+
+
+def chance(over: Floats, age: NDArray[np.intp], within_s: float) -> Floats:
+    """(n,) the chance of a request within ``within_s``, for spells that have reached ``age``."""
+    at = age[:, None]
+    lasted = 1 - np.take_along_axis(over, at, axis=1)[:, 0]
+    until = EDGES_S[age] + within_s
+    edge = np.clip(np.searchsorted(EDGES_S, until, side="right") - 1, 0, AGES - 1)
+    part = np.clip((until - EDGES_S[edge]) / _WIDTHS_S[edge], 0, 1)
+    low = np.take_along_axis(over, edge[:, None], axis=1)[:, 0]
+    high = np.take_along_axis(over, edge[:, None] + 1, axis=1)[:, 0]
+    ending = low + part * (high - low) - (1 - lasted)
+    sure: Floats = np.clip(ending / np.maximum(lasted, 1e-12), 0.0, 1.0)
+    return sure
+
+
+def visit_rate(rates: Floats, age_s: Floats) -> Floats:
+    """(n,) visits per second of late.
+
+    rates: (n, 3), exponential averages over `VISIT_WINDOWS_S` as of the latest visit, which
+    was ``age_s`` (n,) ago.
+    """
+    faded = rates * np.exp(-age_s[:, None] / VISIT_WINDOWS_S)
+    rate: Floats = faded @ _WINDOW_SHARES
+    return rate
+
+
+def keep_rate(promised: Floats, visits: Floats) -> Floats:
+    """(n,) what keeping a model earns per second, in loads that are saved.
+
+    The life table knows when, the rate of visits how often; each errs where the other does
+    not, and their geometric mean ranks models better than either.
+    """
+    earned: Floats = np.sqrt(promised * visits)
+    return earned
