@@ -1,0 +1,1 @@
+"""Residency alone, fast: instant loads on a virtual clock, rival policies, and a proven bound."""
