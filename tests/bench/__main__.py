@@ -1,7 +1,27 @@
 """All measurements, one after the other: ``python -m tests.bench``."""
 
-from tests.bench import cold_start, door_memory, door_speed, journal_size, plan_speed, sidecar_cost
+from tests.bench import (
+    cold_start,
+    door_memory,
+    door_speed,
+    journal_size,
+    plan_speed,
+    pod_speed,
+    residency_speed,
+    sidecar_cost,
+)
 
-for bench in (plan_speed, journal_size, sidecar_cost, door_speed, cold_start, door_memory):
+BENCHES = (
+    plan_speed,
+    pod_speed,
+    residency_speed,
+    journal_size,
+    sidecar_cost,
+    door_speed,
+    cold_start,
+    door_memory,
+)
+
+for bench in BENCHES:
     print(f"\n{(bench.__doc__ or '').splitlines()[0]}\n")
     bench.main()

@@ -1,0 +1,324 @@
+"""The sidecar's loop on a virtual clock: arrivals, events and ticks, and what they come to.
+
+Owns the order of things: what arrives before an event happens before it. Every decision is the
+production plan's.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from policies.actions import Plan
+from policies.history import History
+from policies.memory import Ledger
+from policies.planner import plan
+from policies.policy import Mode, Policy
+from policies.snapshot import Device, ModelState, Snapshot
+from policies.units import Units
+from simulations.outcome import Outcome
+from simulations.pod.agenda import Agenda, Entry
+from simulations.pod.door import Door
+from simulations.pod.hand import Hand
+from simulations.pod.look import Look
+from simulations.pod.place import Place, placed
+from simulations.pod.servers import Request
+from simulations.pod.spec import PodSpec
+from simulations.pod.tally import Tally
+from simulations.pod.thinning import is_at_rest, may_thin, taken_in
+from simulations.pod.triton import SimTriton
+from simulations.workloads.arrivals import Arrivals, Workload, WorkloadError
+from simulations.workloads.catalogue import Catalogue, Profile
+
+OnTick = Callable[[Snapshot, Plan], None]
+
+# Arrivals become Python's own numbers so many at a time: memory stays flat on long traces.
+_BLOCK = 65_536
+
+
+def simulate(
+    workload: Workload,
+    catalogue: Catalogue,
+    policy: Policy,
+    pod: PodSpec,
+    *,
+    seed: int = 0,
+    keep_stays: bool = False,
+    on_tick: OnTick | None = None,
+    every_tick: bool = False,
+    name: str = "",
+) -> Outcome:
+    """What ``policy`` makes of ``workload`` in ``pod``; the same bytes for the same arguments.
+
+    on_tick: sees every snapshot with its plan. every_tick: plans each tick in full, also those
+    of which it is known that nothing comes of them; implied by ``on_tick``.
+    name: the policy's in the outcome, by default its ranking's.
+
+    Raises:
+        WorkloadError: a model of the workload that the catalogue lacks.
+    """
+    return Pod(workload, catalogue, policy, pod, seed, keep_stays, on_tick, every_tick, name).run()
+
+
+@dataclass(slots=True)
+class Pod:
+    """One run. ticks, planned: how often the loop looked, and made a whole plan of it."""
+
+    workload: Workload
+    catalogue: Catalogue
+    policy: Policy
+    spec: PodSpec
+    seed: int = 0
+    keep_stays: bool = False
+    on_tick: OnTick | None = None
+    every_tick: bool = False
+    name: str = ""
+    history: History = field(default_factory=History)
+    ticks: int = 0
+    planned: int = 0
+    _places: dict[str, Place] = field(default_factory=dict)
+    _agenda: Agenda = field(default_factory=Agenda)
+    _tally: Tally = field(init=False)
+    _triton: SimTriton = field(init=False)
+    _door: Door = field(init=False)
+    _hand: Hand = field(init=False)
+    _look: Look = field(init=False)
+    _budget_bytes: int | None = None
+    _thins: bool = False
+    _settled: bool = False
+    _tick: Entry | None = None
+    _began_s: float = 0.0
+    _decided_s: float = float("-inf")
+    _woken: bool = False
+
+    def __post_init__(self) -> None:
+        spec, agenda, random = self.spec, self._agenda, np.random.default_rng(self.seed)
+        self._budget_bytes = _budget_bytes(self.policy, spec)
+        self._thins = not self.every_tick and self.on_tick is None and may_thin(self.policy)
+        self._tally = Tally(keep_stays=self.keep_stays)
+        self._triton = SimTriton(spec, agenda, random, self._changed)
+        self._look = Look(spec, agenda, self._triton.gauge, self._tally)
+        for model in self.workload.names:
+            place = placed(model, self._profile(model), self.policy, spec)
+            self._places[model] = self._look.active[model] = place
+        self._door = Door(
+            self.policy, spec, agenda, self._tally, self._places, self._wake, self._look.touch
+        )
+        self._hand = Hand(
+            self.policy,
+            spec,
+            agenda,
+            self._triton,
+            self._door,
+            self._tally,
+            self._places,
+            self._budget_bytes,
+            self._wake,
+        )
+        for name in spec.resident:
+            self._hand.begin_with(name)
+        for restart in spec.failures.restarts:
+            agenda.at(restart.at_s, self._stop)
+            agenda.at(restart.at_s + restart.down_s, self._start)
+        for silence in spec.failures.silences:
+            agenda.at(silence.from_s, self._stir)
+        for death in spec.failures.deaths:
+            agenda.at(death.at_s, partial(self._die, death.model))
+        self._tick_from(0.0)
+
+    def run(self) -> Outcome:
+        agenda = self._agenda
+        for run in self.workload.runs():
+            for block in _blocks(run):
+                self._arrive(block)
+        duration_s = self.workload.duration_s
+        while agenda.next_s < duration_s or not self._door.is_empty:
+            agenda.do_next()
+        for place in self._places.values():
+            self._look.collect(place, float("inf"))
+        return self._tally.outcome(
+            self.name or self.policy.ranking.value,
+            self._budget_bytes or 0,
+            duration_s,
+            self.spec.request_s,
+            list(self._places.values()),
+            max(duration_s, agenda.now_s),
+        )
+
+    # The world.
+
+    def _profile(self, model: str) -> Profile:
+        profile = self.catalogue.get(model)
+        if profile is None:
+            raise WorkloadError("catalogue", None, f"no model {model!r}, which the workload asks")
+        return profile
+
+    def _arrive(self, block: Arrivals) -> None:
+        """Takes in one block of arrivals, and does what is due before each of them."""
+        agenda, door, active = self._agenda, self._door, self._look.active
+        places = [self._places[model] for model in self.workload.names]
+        index = self._tally.arrived
+        self._tally.expect(block.weight)
+        services = block.service_s
+        service_s = (
+            [places[model].profile.service_s for model in block.model.tolist()]
+            if services is None
+            else services.tolist()
+        )
+        rows = zip(
+            block.time_s.tolist(),
+            block.model.tolist(),
+            service_s,
+            block.weight.tolist(),
+            strict=True,
+        )
+        next_s = agenda.next_s
+        for at_s, model, takes_s, weight in rows:
+            while next_s <= at_s:
+                agenda.do_next()
+                next_s = agenda.next_s
+            place = places[model]
+            request = Request(index, at_s, takes_s, weight)
+            index += 1
+            if place.open and not place.dead:
+                place.servers.enter(at_s, request)
+                active[place.name] = place
+                if place.unused:
+                    self._tally.asked(place)
+                continue
+            if place.open:
+                door.enter(place, request, at_s)
+            else:
+                door.come(place, request, at_s)
+            next_s = agenda.next_s
+
+    # Triton's accidents.
+
+    def _stop(self, now_s: float) -> None:
+        places = list(self._places.values())
+        for place in places:
+            self._fail_inside(place, now_s, "Triton ended")
+            if place.state is ModelState.READY:
+                self._tally.gone(place, now_s)
+            self._hand.release(place, now_s)
+        self._triton.stop(places, now_s)
+        self._hand.lost(now_s)
+
+    def _start(self, now_s: float) -> None:
+        self._triton.up = True
+        self._stir(now_s)
+
+    def _stir(self, _now_s: float) -> None:
+        self._look.is_stirred = True
+
+    def _die(self, name: str, now_s: float) -> None:
+        place = self._places[name]
+        if place.state is ModelState.READY:
+            self._fail_inside(place, now_s, "dead process")
+            self._triton.die(place, now_s)
+
+    def _fail_inside(self, place: Place, now_s: float, why: str) -> None:
+        for request in place.servers.fail(now_s):
+            self._tally.failed(request, why)
+
+    # The loop.
+
+    def _changed(self, place: Place, now_s: float) -> None:
+        place.settle_open()
+        self._look.touch(place)
+
+    def _wake(self, now_s: float) -> None:
+        """The next tick comes at once, or as soon as ticks may follow one another."""
+        if now_s > self._began_s:
+            self._woken = True
+            return
+        began_s = max(now_s, self._decided_s + min(self.spec.shortest_rest_s, self._rest_s))
+        if began_s < self._began_s:
+            self._tick_from(began_s)
+
+    @property
+    def _rest_s(self) -> float:
+        return max(0.0, self.policy.tick_s - self.spec.look_s)
+
+    def _tick_from(self, began_s: float) -> None:
+        if self._tick is not None:
+            self._tick.call_off()
+        self._began_s = began_s
+        self._tick = self._agenda.at(began_s + self.spec.look_s, self._decide)
+
+    def _decide(self, now_s: float) -> None:
+        self.ticks += 1
+        self._decided_s = now_s
+        if self._settled and not self._look.is_stirred:
+            self._take_in(now_s)
+        else:
+            self._plan(now_s)
+        rest_s = self._rest_s
+        if self._woken:
+            rest_s = min(self.spec.shortest_rest_s, rest_s)
+        self._woken = False
+        self._tick = None
+        self._tick_from(now_s + rest_s)
+
+    def _take_in(self, now_s: float) -> None:
+        """A tick of which nothing can come but what it remembers."""
+        if not self._look.active:
+            self._look.changes(now_s)
+            return
+        changed = self._look.changes(now_s)
+        snapshot = self._look.snapshot(now_s, self._hand.unload_s, changed)
+        self.history = taken_in(self.policy, snapshot, changed, self.history)
+
+    def _plan(self, now_s: float) -> None:
+        self.planned += 1
+        look = self._look
+        if not self._triton.up or self.spec.is_silent(now_s):
+            look.is_stirred = True
+            look.last = replace(look.last, now_s=self.spec.epoch_s + now_s, reachable=False)
+        else:
+            look.is_stirred = False
+            look.changes(now_s)
+            look.last = look.snapshot(now_s, self._hand.unload_s, dict(look.models))
+        decision = plan(self.policy, look.last, self.history)
+        self.history = decision.history
+        self._settled = self._thins and self._is_settled(decision, now_s)
+        self._act(decision, now_s)
+        self._door.saw(decision, now_s)
+        if self.on_tick is not None:
+            self.on_tick(look.last, decision)
+
+    def _act(self, decision: Plan, now_s: float) -> None:
+        if self.policy.mode is not Mode.ACT:
+            return
+        self._hand.call_off(decision.unloads)
+        for action in decision.actions:
+            self._hand.start(action, now_s)
+
+    def _is_settled(self, decision: Plan, now_s: float) -> bool:
+        return (
+            not decision.actions
+            and not decision.holds
+            and not self._look.is_overlaid
+            and self._triton.gauge.is_settled(now_s)
+            and is_at_rest(self.policy, decision.history)
+        )
+
+
+def _budget_bytes(policy: Policy, spec: PodSpec) -> int | None:
+    """The device's budget by ``policy``, as every plan reckons it."""
+    device = Device(spec.device_id, spec.device_bytes)
+    snapshot = Snapshot(spec.epoch_s, devices={device.id: device})
+    return Ledger(policy, snapshot, Units(policy, {})).accounts[device.id].budget
+
+
+def _blocks(run: Arrivals) -> Iterator[Arrivals]:
+    for first in range(0, len(run), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        service_s = run.service_s
+        yield Arrivals(
+            run.time_s[part],
+            run.model[part],
+            run.weight[part],
+            None if service_s is None else service_s[part],
+        )
