@@ -132,7 +132,7 @@ def _with_use(
     size = max(1, sum(footprint(model).values()))
     cost = policy.weight(model.name) * load_time_s(model)
     return replace(
-        with_visit(past, now_s),
+        with_visit(policy, past, now_s),
         fast_rate=_rounded(fast + arrivals / policy.demand.fast_s),
         slow_rate=_rounded(slow + arrivals / policy.demand.slow_s),
         rate_at_s=now_s,

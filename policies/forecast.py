@@ -45,8 +45,6 @@ this share of them ended at one age. Without that gate one foreseen visit in twe
 _SURMISE = 0.1
 """The chance that a spell ends at an age of which nothing is known."""
 
-VISIT_WINDOWS_S: Floats = np.array([300.0, 3600.0, 86400.0])
-"""Averaging times of the rate of visits."""
 _WINDOW_SHARES: Floats = np.array([0.05, 0.25, 1.0])
 
 
@@ -185,13 +183,13 @@ def chance(over: Floats, age: NDArray[np.intp], within_s: float) -> Floats:
     return sure
 
 
-def visit_rate(rates: Floats, age_s: Floats) -> Floats:
+def visit_rate(rates: Floats, age_s: Floats, windows_s: Floats) -> Floats:
     """(n,) visits per second of late.
 
-    rates: (n, 3), exponential averages over `VISIT_WINDOWS_S` as of the latest visit, which
+    rates: (n, 3), exponential averages over ``windows_s`` (3,) as of the latest visit, which
     was ``age_s`` (n,) ago.
     """
-    faded = rates * np.exp(-age_s[:, None] / VISIT_WINDOWS_S)
+    faded = rates * np.exp(-age_s[:, None] / windows_s)
     rate: Floats = faded @ _WINDOW_SHARES
     return rate
 

@@ -20,7 +20,7 @@ class ModelHistory:
         over the policy's fast and slow demand windows.
     uses: requests ever seen. last_use_s: the latest of them.
     visited_at_s: when its latest visit began. visit_rates: visits per second then, averaged
-        exponentially over the windows of `policies.forecast`. spells: its idle spells.
+        exponentially over the policy's `visit_windows_s`. spells: its idle spells.
     credit: greedy-dual priority, set at the latest use.
     resident_since_s: when it was first seen READY; None while it is not.
     left_at_s: when it was last seen to leave.

@@ -11,6 +11,7 @@ import numpy as np
 from policies import forecast
 from policies.forecast import Spells
 from policies.history import NOTHING, History, ModelHistory
+from policies.policy import Policy
 
 POOLED_EVERY_S = 60.0
 """What all models have in common changes slowly, and is drawn from them anew this often."""
@@ -36,7 +37,7 @@ _TELLING = 2.0
 
 @np.errstate(all="ignore")
 def outlooks(
-    history: History, names: Sequence[str], now_s: float, horizon_s: float
+    policy: Policy, history: History, names: Sequence[str], now_s: float
 ) -> dict[str, Outlook]:
     """The outlook of each of ``names``; nothing is foreseen of those that were never used."""
     pasts = {name: history.models.get(name, NOTHING) for name in names}
@@ -51,8 +52,9 @@ def outlooks(
     rates = np.array([pasts[name].visit_rates for name in used])
     age = forecast.age_of(age_s)
     promised = forecast.promise(over, held_s, age)
-    kept = forecast.keep_rate(promised, forecast.visit_rate(rates, visited_s))
-    chances = forecast.chance(over, age, horizon_s)
+    visits = forecast.visit_rate(rates, visited_s, np.array(policy.demand.visit_windows_s))
+    kept = forecast.keep_rate(promised, visits)
+    chances = forecast.chance(over, age, policy.horizon_s)
     known = reached[:, 0] / (reached[:, 0] + _TELLING)
     # Odd input foresees nothing.
     rows = np.nan_to_num(np.stack([kept, chances, known], axis=1), posinf=0, neginf=0).tolist()
@@ -60,12 +62,12 @@ def outlooks(
 
 
 @np.errstate(all="ignore")
-def with_visit(past: ModelHistory, now_s: float) -> ModelHistory:
+def with_visit(policy: Policy, past: ModelHistory, now_s: float) -> ModelHistory:
     """``past`` after a request at ``now_s``, which may begin a visit; `last_use_s` is the one
     before it."""
     if past.visited_at_s is not None and now_s - past.visited_at_s < forecast.VISIT_S:
         return past
-    windows_s = forecast.VISIT_WINDOWS_S
+    windows_s = np.array(policy.demand.visit_windows_s)
     fading = np.exp(-_since(past.visited_at_s, now_s) / windows_s)
     rates = np.array(past.visit_rates) * fading + 1 / windows_s
     spells = past.spells

@@ -95,16 +95,18 @@ def _chance(outlook: Outlook, expected: float) -> float:
 
 
 def kept_warm(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
-    """Weighted cold seconds that keeping it saves over the policy's horizon, at its keep rate.
+    """Weighted cold seconds that keeping it saves over the policy's horizon, at its keep rate,
+    to all who would wait.
 
     Not the chance of a request, which tells models apart that are asked for now and then, and
     not those that are asked for all the time: the one that saves most for its bytes and
     seconds stays longest.
     """
     model, outlook = standing.model, standing.outlook
-    seconds = standing.absence_s * outlook.keep_rate * policy.horizon_s
+    rate = max(rates(policy, standing.past, now_s))
+    crowd_s = standing.absence_s * (1 + rate * standing.absence_s / 2)
+    seconds = crowd_s * outlook.keep_rate * policy.horizon_s
     if model.draining:
-        rate = max(rates(policy, standing.past, now_s))
         seconds += _surge(policy, model, rate) * standing.absence_s
     return policy.weight(model.name) * seconds
 

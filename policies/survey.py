@@ -156,8 +156,7 @@ class Survey:
 
     def foresee(self, names: Sequence[str]) -> None:
         """Looks into the future of ``names`` together, which costs little more than of one."""
-        horizon_s = self.policy.horizon_s
-        self._outlooks |= outlooks(self.history, names, self.now_s, horizon_s)
+        self._outlooks |= outlooks(self.policy, self.history, names, self.now_s)
 
     def absence_s(self, name: str) -> float:
         """Seconds that pass, were ``name`` absent, from a request until it could serve."""

@@ -22,6 +22,7 @@ from simulations.residency.policy import NEVER_S, Decision, Wake
 
 # What a prewarm has to be worth is production's, as it is by default.
 _PRODUCTION = Policy()
+_WINDOWS_S = np.array(_PRODUCTION.demand.visit_windows_s)
 # So many spells of its own make what they say of a model half known, there too.
 _TELLING = 2.0
 # Production draws what all models have in common anew this often, too.
@@ -49,7 +50,7 @@ class Remora:
         self._stale = np.ones(models, np.bool_)
         self._used_s = np.full(models, -np.inf)
         self._visited_s = np.full(models, -np.inf)
-        self._rates = np.zeros((models, len(forecast.VISIT_WINDOWS_S)))
+        self._rates = np.zeros((models, len(_WINDOWS_S)))
         self._pool, self._pooled_s = forecast.UNKNOWN, -np.inf
         # The latest run of hits, looked at together with the miss after it, which saves a fifth.
         # Until then nobody leaves, so that nothing becomes due by it.
@@ -100,8 +101,8 @@ class Remora:
         if len(rows):
             forecast.remember(self._reached, self._ended, rows, idle_s[known])
         away_s = (time_s - self._visited_s[models])[:, None]
-        faded = self._rates[models] * np.exp(-away_s / forecast.VISIT_WINDOWS_S)
-        self._rates[models] = faded + 1 / forecast.VISIT_WINDOWS_S
+        faded = self._rates[models] * np.exp(-away_s / _WINDOWS_S)
+        self._rates[models] = faded + 1 / _WINDOWS_S
         self._visited_s[models] = time_s
         self._stale[models] = True
 
@@ -161,7 +162,9 @@ class Remora:
         horizon_s = _PRODUCTION.horizon_s
         age = forecast.age_of(time_s - self._used_s[models])
         chance = forecast.chance(self._over[models], age, horizon_s)
-        visits = forecast.visit_rate(self._rates[models], time_s - self._visited_s[models])
+        visits = forecast.visit_rate(
+            self._rates[models], time_s - self._visited_s[models], _WINDOWS_S
+        )
         known = self._reached[models, 0] / (self._reached[models, 0] + _TELLING)
         surmised = -np.expm1(-visits * horizon_s)
         worths: Values = self._load_s[models] * (known * chance + (1 - known) * surmised)
@@ -172,7 +175,9 @@ class Remora:
         self._refresh(models, time_s)
         age = forecast.age_of(time_s - self._used_s[models])
         promised = forecast.promise(self._over[models], self._held_s[models], age)
-        visits = forecast.visit_rate(self._rates[models], time_s - self._visited_s[models])
+        visits = forecast.visit_rate(
+            self._rates[models], time_s - self._visited_s[models], _WINDOWS_S
+        )
         return forecast.keep_rate(promised, visits)
 
     def _refresh(self, models: NDArray[np.intp], time_s: float) -> None:

@@ -9,8 +9,9 @@ from policies import forecast
 from policies.forecast import AGES, EDGES_S, NO_SPELLS, UNKNOWN, Spells, age_of
 from policies.history import History, ModelHistory
 from policies.outlook import Outlook, outlooks, with_visit
-from tests.policies.world import MONDAY_S
+from tests.policies.world import MONDAY_S, policy_of
 
+POLICY = policy_of()
 DAYS_S = st.floats(0, 200_000)
 
 
@@ -28,11 +29,12 @@ def outlook(age_s: float, *spells_s: float, horizon_s: float = 300.0) -> Outlook
         visit_rates=(1e-3, 1e-3, 1e-3),
         spells=after(*spells_s),
     )
-    return outlooks(History(models={"a": past}), ["a"], MONDAY_S, horizon_s)["a"]
+    policy = policy_of(horizon=horizon_s)
+    return outlooks(policy, History(models={"a": past}), ["a"], MONDAY_S)["a"]
 
 
 def test_nothing_is_foreseen_of_a_model_that_was_never_used() -> None:
-    assert outlooks(History(), ["a"], MONDAY_S, 300.0) == {"a": Outlook(0.0, 0.0, 0.0)}
+    assert outlooks(policy_of(), History(), ["a"], MONDAY_S) == {"a": Outlook(0.0, 0.0, 0.0)}
 
 
 def test_a_timer_is_worth_most_right_before_its_turn_and_least_after_it() -> None:
@@ -99,10 +101,12 @@ def test_models_looked_at_together_look_as_they_do_alone(
 
 
 def test_requests_close_together_are_one_visit() -> None:
-    past = with_visit(ModelHistory(), MONDAY_S)
+    past = with_visit(POLICY, ModelHistory(), MONDAY_S)
     for second in range(1, 5):
-        assert with_visit(past, MONDAY_S + second) is past
-    again = with_visit(ModelHistory(last_use_s=MONDAY_S + 4, visited_at_s=MONDAY_S), MONDAY_S + 5)
+        assert with_visit(POLICY, past, MONDAY_S + second) is past
+    again = with_visit(
+        POLICY, ModelHistory(last_use_s=MONDAY_S + 4, visited_at_s=MONDAY_S), MONDAY_S + 5
+    )
     assert again.visited_at_s == MONDAY_S + 5
     assert again.spells == after(1.0)
 

@@ -59,11 +59,21 @@ def test_clairvoyant_belady_is_right_above_the_bound(
 def test_ours_loads_far_less_than_the_others_and_is_near_the_bound(
     together: Workload, catalogue: Catalogue, budget: int, bound_s: float
 ) -> None:
-    ours = played("remora", together, catalogue, budget).load_s
+    ours = played("remora-no-prewarm", together, catalogue, budget).load_s
     assert ours <= 1.15 * bound_s
     assert ours <= 0.6 * played("lru-seldon", together, catalogue, budget).load_s
     for rival in ("lru-2", "lfu", "gdsf", "faascache", "idle-histogram"):
         assert ours <= 0.9 * played(rival, together, catalogue, budget).load_s, rival
+
+
+def test_prewarms_save_waiting_and_cost_loads_of_which_most_are_asked_for(
+    together: Workload, catalogue: Catalogue, budget: int, bound_s: float
+) -> None:
+    ours = played("remora", together, catalogue, budget)
+    without = played("remora-no-prewarm", together, catalogue, budget)
+    assert ours.visible_cold_s <= 0.9 * without.visible_cold_s
+    assert without.load_s < ours.load_s <= 1.35 * bound_s
+    assert ours.used_prewarms >= 0.6 * ours.prewarms
 
 
 def test_bound_of_what_arrives_together_holds_call_by_call(

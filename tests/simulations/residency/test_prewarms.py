@@ -15,6 +15,8 @@ EVERY_S, LOAD_S = 1800, 2.0
 # Until three spells between them are remembered, nobody knows that it is a timer.
 FIRST_VISITS = 4
 SAME = sized(1, 1, 1, 1, load_s=[LOAD_S] * 4)
+# a leaves for c, which is as large as the budget and leaves for b; then there is room again.
+ROOMY = sized(1, 1, 2, 1, load_s=[LOAD_S] * 4)
 
 
 def played(traffic: Workload, name: str = "remora", budget: int = 1) -> Outcome:
@@ -81,25 +83,23 @@ def test_who_is_worth_more_does_not_leave_for_a_turn() -> None:
     assert outcome.prewarms == 0
 
 
-def test_irregular_models_are_not_prewarmed() -> None:
+def test_irregular_model_is_not_prewarmed_though_there_is_room() -> None:
     gaps_s = [60, 7000, 400, 2500, 150, 12_000, 1000, 5000, 30, 700]
-    visits, at_s = [], 0.0
-    for gap_s in gaps_s:
-        at_s += gap_s
-        visits += [(at_s, 0), (at_s + 20, 1)]
-    assert played(asked(*visits)).prewarms == 0
+    times_s = [float(sum(gaps_s[: place + 1])) for place in range(len(gaps_s))]
+    visits = [*((at, 0) for at in times_s), (times_s[-1] + 300, 2), (times_s[-1] + 400, 1)]
+    # More than two days, beyond which spells are told apart by length no more.
+    outcome = of(asked(*visits, duration_s=400_000), ROOMY, 2)
+    assert [stay.model for stay in outcome.stays] == ["a", "c", "b"]
 
 
 def test_prewarm_takes_free_memory_without_a_swap() -> None:
-    # c, which a left for, is twice as large as what is there without it; it never comes again.
-    sizes = sized(1, 1, 2, 1, load_s=[LOAD_S] * 4)
     visits = asked(
         *turns(0, 5),
         (EVERY_S * 4 + 300, 2),
         (EVERY_S * 4 + 400, 1),
         *turns(0, 1, after_s=EVERY_S * 5),
     )
-    outcome = of(visits, sizes, 2)
+    outcome = of(visits, ROOMY, 2)
     assert [stay.model for stay in outcome.stays] == ["a", "c", "b", "a"]
     assert (outcome.prewarms, outcome.used_prewarms, outcome.cold_starts) == (1, 1, 3)
 

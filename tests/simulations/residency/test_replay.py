@@ -98,7 +98,7 @@ def test_model_without_a_profile_is_named() -> None:
 
 
 def test_unknown_policy_is_told_which_there_are() -> None:
-    with pytest.raises(UnknownPolicy, match=r"'mru'; allowed: remora, lru-seldon"):
+    with pytest.raises(UnknownPolicy, match=r"'mru'; allowed: remora, remora-no-prewarm"):
         played("mru", letters("a"), sized(1, 1, 1, 1), 20)
 
 

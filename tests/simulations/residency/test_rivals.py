@@ -7,6 +7,7 @@ import pytest
 
 from policies.history import History, ModelHistory
 from policies.outlook import outlooks, with_pool, with_visit
+from policies.policy import Policy
 from simulations.outcome import Outcome
 from simulations.residency.clairvoyant import BestStatic
 from simulations.residency.memory import Memory, Sizes
@@ -188,9 +189,9 @@ def test_remora_forecasts_as_the_production_plan_does() -> None:
     pasts = dict.fromkeys(traffic.names, ModelHistory())
     for model, time_s in zip(every.model.tolist(), every.time_s.tolist(), strict=True):
         name = traffic.names[model]
-        pasts[name] = replace(with_visit(pasts[name], time_s), last_use_s=time_s)
+        pasts[name] = replace(with_visit(Policy(), pasts[name], time_s), last_use_s=time_s)
     history = with_pool(History(at_s=now_s, models=pasts))
-    planned = outlooks(history, traffic.names, now_s, 60.0)
+    planned = outlooks(Policy(), history, traffic.names, now_s)
     # Production keeps three digits of what it remembers.
     expected = [planned[name].keep_rate for name in traffic.names]
     assert simulated == pytest.approx(expected, rel=0.02)
