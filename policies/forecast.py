@@ -36,6 +36,8 @@ _KEPT = 0.98
 """What a spell leaves of the memory of those before it."""
 _POOLED = 0.5
 """How many spells of its own outweigh what is known of all models together."""
+_TELLING = 2.0
+"""So many spells of its own make what they say half known."""
 _LOST = 1.0
 """Spells that never end, of which every model is thought to have had one."""
 _REGULAR_SPELLS = 3
@@ -181,6 +183,13 @@ def chance(over: Floats, age: NDArray[np.intp], within_s: float) -> Floats:
     ending = low + part * (high - low) - (1 - lasted)
     sure: Floats = np.clip(ending / np.maximum(lasted, 1e-12), 0.0, 1.0)
     return sure
+
+
+def known(reached: Floats) -> Floats:
+    """(n,) how far its own spells bear out what a life table says of a model, from 0 to 1."""
+    spells = reached[:, 0]
+    share: Floats = spells / (spells + _TELLING)
+    return share
 
 
 def visit_rate(rates: Floats, age_s: Floats, windows_s: Floats) -> Floats:

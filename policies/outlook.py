@@ -31,8 +31,6 @@ class Outlook:
 
 
 NO_OUTLOOK = Outlook(0.0, 0.0, 0.0)
-_TELLING = 2.0
-"""So many spells of its own make what they say half known."""
 
 
 @np.errstate(all="ignore")
@@ -55,7 +53,7 @@ def outlooks(
     visits = forecast.visit_rate(rates, visited_s, np.array(policy.demand.visit_windows_s))
     kept = forecast.keep_rate(promised, visits)
     chances = forecast.chance(over, age, policy.horizon_s)
-    known = reached[:, 0] / (reached[:, 0] + _TELLING)
+    known = forecast.known(reached)
     # Odd input foresees nothing.
     rows = np.nan_to_num(np.stack([kept, chances, known], axis=1), posinf=0, neginf=0).tolist()
     return found | {name: Outlook(*row) for name, row in zip(used, rows, strict=True)}

@@ -23,8 +23,6 @@ from simulations.residency.policy import NEVER_S, Decision, Wake
 # What a prewarm has to be worth is production's, as it is by default.
 _PRODUCTION = Policy()
 _WINDOWS_S = np.array(_PRODUCTION.demand.visit_windows_s)
-# So many spells of its own make what they say of a model half known, there too.
-_TELLING = 2.0
 # Production draws what all models have in common anew this often, too.
 _POOLED_EVERY_S = 60.0
 _NONE, _NEVER = np.empty(0, np.int32), np.empty(0)
@@ -165,7 +163,7 @@ class Remora:
         visits = forecast.visit_rate(
             self._rates[models], time_s - self._visited_s[models], _WINDOWS_S
         )
-        known = self._reached[models, 0] / (self._reached[models, 0] + _TELLING)
+        known = forecast.known(self._reached[models])
         surmised = -np.expm1(-visits * horizon_s)
         worths: Values = self._load_s[models] * (known * chance + (1 - known) * surmised)
         return worths
