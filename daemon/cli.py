@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from daemon import imagining
 from daemon.settings import Settings, SettingsError, flag, variable
 
 app = typer.Typer(
@@ -230,6 +231,10 @@ def demo(
         raise _fail(str(error)) from None
     if not held:
         raise typer.Exit(1)
+
+
+for _command in imagining.COMMANDS:
+    app.command()(_command)
 
 
 if __name__ == "__main__":

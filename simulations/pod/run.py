@@ -225,6 +225,10 @@ class Pod:
     # The loop.
 
     def _changed(self, place: Place, now_s: float) -> None:
+        if place.state is ModelState.UNLOADED and place.ours is None and place.reserved_bytes:
+            # An unload that nobody waited for any longer has ended after all.
+            self._tally.gone(place, now_s)
+            self._hand.release(place, now_s)
         place.settle_open()
         self._look.touch(place)
 

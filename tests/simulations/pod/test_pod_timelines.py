@@ -58,6 +58,20 @@ def test_a_swap_waits_until_the_unload_is_seen() -> None:
     assert out.memory_bytes.max() == 3 * GIB
 
 
+def test_an_unload_that_was_given_up_frees_its_memory_when_it_ends_after_all() -> None:
+    out = simulate(
+        workload([(5.5, "a"), (10.3, "b")], ["a", "b"], 60),
+        {"a": profile(3, service_s=15.0), "b": profile(3)},
+        policy(4, unloads={"stuck": "3s"}, front_door={"patience": "1s"}),
+        exact(gauge_s=None),
+        keep_stays=True,
+    )
+    # What "a" has accepted ends at 22.5, and its unload half a second later.
+    assert [(stay.model, stay.to_s) for stay in out.stays] == [("a", 23.0), ("b", 60.0)]
+    assert out.memory_bytes.max() == 3 * GIB
+    assert out.failed == 0
+
+
 def test_old_gauges_delay_a_swap_on_a_full_device() -> None:
     asks, names = [(5.5, "a"), (20.3, "b")], ["a", "b"]
     models = {"a": profile(3), "b": profile(3)}

@@ -1,0 +1,151 @@
+"""The commands that imagine: simulate, compare, tune and record.
+
+Owns their options. What they do is in `simulations`, which is imported when one of them runs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+_Scenario = Annotated[Path, typer.Argument(help="The scenario file.")]
+_Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; as many as there are cores by default.")
+]
+
+
+def simulate(
+    scenario: _Scenario,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    contrasts: Annotated[
+        bool, typer.Option(help="Also what the other values of the knobs it names would do.")
+    ] = False,
+) -> None:
+    """Run a scenario and say which of its expectations hold; exit 1 when one does not."""
+    from simulations import commands
+
+    try:
+        status = commands.simulate(scenario, as_json=as_json, contrasts=contrasts)
+    except commands.ERRORS as error:
+        raise _fail(error) from None
+    raise typer.Exit(status)
+
+
+def compare(
+    scenarios: Annotated[list[Path], typer.Argument(help="One scenario file or several.")],
+    policies: Annotated[
+        str, typer.Option(help="Rivals, presets and policy files, with commas; all by default.")
+    ] = "",
+    budgets: Annotated[
+        str, typer.Option(help="Percentages of the size of all models, with commas.")
+    ] = "10,25,50",
+    html: Annotated[Path | None, typer.Option(help="Write a report with plots.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures as JSON.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option(help="Print one table in Markdown instead.")] = False,
+    workers: _Workers = None,
+) -> None:
+    """Let policies compete on the same traffic, beside the bound that none can beat."""
+    from simulations import commands
+
+    try:
+        status = commands.compare(
+            scenarios,
+            policies=policies,
+            budgets=budgets,
+            html=html,
+            json_out=json_out,
+            markdown=markdown,
+            workers=workers,
+        )
+    except commands.ERRORS as error:
+        raise _fail(error) from None
+    raise typer.Exit(status)
+
+
+def tune(
+    scenario: _Scenario,
+    out: Annotated[Path, typer.Option(help="Where the policy goes, a YAML file.")],
+    on: Annotated[
+        Literal["local", "dask"], typer.Option(help="This machine, or a Dask cluster.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of the Dask scheduler, as tcp://host:8786.")
+    ] = None,
+    space: Annotated[Path | None, typer.Option(help="YAML of what to search, and where.")] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="Policies to begin with.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    workers: _Workers = None,
+) -> None:
+    """Search policy values on the first half of a trace, and report on its second half."""
+    from simulations import commands
+
+    try:
+        status = commands.tune(
+            scenario,
+            out,
+            on=on,
+            scheduler=scheduler,
+            space=space,
+            candidates=candidates,
+            seed=seed,
+            workers=workers,
+        )
+    except commands.ERRORS as error:
+        raise _fail(error) from None
+    raise typer.Exit(status)
+
+
+def record(
+    url: Annotated[str, typer.Argument(help="The Prometheus server.")],
+    target: Annotated[Path, typer.Argument(help="The recording, a .parquet file.")],
+    query: Annotated[
+        str | None,
+        typer.Option(help="Selector of counters, or with --rate any PromQL; Triton's by default."),
+    ] = None,
+    since: Annotated[str, typer.Option("--from", help="ISO 8601, epoch seconds, or -7d.")] = "-1d",
+    until: Annotated[str, typer.Option("--to", help="The same, or now.")] = "now",
+    step: Annotated[
+        str, typer.Option(help="Length of a step; at least the scrape interval.")
+    ] = "60s",
+    rate: Annotated[bool, typer.Option(help="The query gives requests per second.")] = False,
+    label: Annotated[
+        str, typer.Option(help="Label that names the model; several with commas.")
+    ] = "model",
+    token_file: Annotated[Path | None, typer.Option(help="File with a bearer token.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="REMORA_RECORD_TOKEN", help="The token; better in the environment."),
+    ] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust, PEM.")] = None,
+) -> None:
+    """Record the requests of each model from a Prometheus server; run again, it goes on."""
+    from simulations.recording.command import command
+    from simulations.recording.errors import RecordError
+    from simulations.recording.spec import TRITON_QUERY
+
+    try:
+        command(
+            url,
+            target,
+            query=TRITON_QUERY if query is None else query,
+            since=since,
+            until=until,
+            step=step,
+            rate=rate,
+            label=label,
+            token_file=token_file,
+            token=token,
+            ca_file=ca_file,
+        )
+    except (RecordError, OSError) as error:
+        raise _fail(error) from None
+
+
+COMMANDS = (simulate, compare, tune, record)
+
+
+def _fail(error: Exception) -> typer.Exit:
+    typer.echo(str(error), err=True)
+    return typer.Exit(1)

@@ -1,0 +1,74 @@
+"""Does the same work on many tasks at once, and gives the results in the tasks' order.
+
+Owns the two engines: processes of this machine, and an existing Dask cluster. Which one does the
+work, and with how many workers, changes no result. Refuses to know what the work is.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Literal, Protocol, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+On = Literal["local", "dask"]
+
+
+class Engine(Protocol):
+    """``work`` on each of ``tasks``, each result as soon as it and all before it are there."""
+
+    def __call__(
+        self, work: Callable[[Task], Result], tasks: Sequence[Task]
+    ) -> Iterator[Result]: ...
+
+
+@contextmanager
+def local(workers: int | None = None) -> Iterator[Engine]:
+    """Processes of this machine, as many as it has cores unless said otherwise; with one,
+    everything happens in this process."""
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        yield _here
+        return
+    # Spawned, for a fork takes over threads' locks in whatever state they are.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+
+        def engine(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+            return pool.map(work, tasks)
+
+        yield engine
+
+
+def _here(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    return map(work, tasks)
+
+
+@contextmanager
+def dask(scheduler: str | None = None, workers: int | None = None) -> Iterator[Engine]:
+    """The Dask cluster whose scheduler has this address (``tcp://HOST:8786``); without one, a
+    cluster of this machine's processes. Workers need this package, and the files that scenarios
+    name, where they run. Needs the extra ``dask``."""
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with Client(scheduler) as client:  # type: ignore[no-untyped-call]
+            yield _on(client)
+        return
+    with (
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        yield _on(client)
+
+
+def _on(client: object) -> Engine:
+    def engine(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        # The same task may be asked for twice; its result is not worth keeping for that.
+        futures = client.map(work, tasks, pure=False)  # type: ignore[attr-defined]
+        return (future.result() for future in futures)
+
+    return engine
