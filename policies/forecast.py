@@ -43,7 +43,7 @@ _LOST = 1.0
 _REGULAR_SPELLS = 3
 _REGULAR_SHARE = 0.35
 """A model comes at regular times when at least so many spells were remembered, and at least
-this share of them ended at one age. Without that gate one foreseen visit in twenty came."""
+this share of them ended at one age."""
 _SURMISE = 0.1
 """The chance that a spell ends at an age of which nothing is known."""
 

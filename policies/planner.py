@@ -1,9 +1,10 @@
 """Decides, once a tick, which models come in and which leave: `plan()`.
 
 In order: sick models are healed; devices over their budget are relieved; idle models
-are let go; then every model that is wanted is loaded if it fits, or makes room if that
-pays, or is held with the reason why not. The worthiest come first, after those that are
-pinned and those that somebody has waited for longer than the policy's patience.
+are let go; then every model that is wanted, or foreseen to be, is loaded if it fits, or
+makes room if that pays, or is held with the reason why not. The worthiest come first, after
+those that are pinned and those that somebody has waited for longer than the policy's
+patience; what is only foreseen comes after what is asked for.
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
@@ -96,9 +97,9 @@ def _let_idle_go(draft: Draft) -> None:
         return
     for resident in draft.leavers():
         limit_s = survey.policy.idle_unload_s(resident.name)
-        if limit_s is None or survey.idle_s(resident.name) < limit_s or resident.young:
+        if limit_s is None or survey.idle_s(resident.name) < limit_s:
             continue
-        if survey.is_expected(resident.name):
+        if resident.young or survey.is_expected(resident.name):
             continue
         draft.unload(resident, Reason.IDLE)
 

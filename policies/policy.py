@@ -33,7 +33,9 @@ def _yaml_key(field_name: str) -> str:
     return field_name.removesuffix("_s").removesuffix("_bytes").removesuffix("_")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping in YAML: units in its values, and an unknown key fails."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -88,7 +90,7 @@ TimeZone = Annotated[
 ]
 
 
-class Window(_Section):
+class Window(Section):
     """A weekly window, open from ``from`` to ``to`` on the days it starts on."""
 
     days: tuple[Day, ...] = _WEEK
@@ -112,7 +114,7 @@ class Window(_Section):
         return opened_today or (yesterday in self.days and minute < self.to)
 
 
-class DevicePolicy(_Section):
+class DevicePolicy(Section):
     """One device's own budget; what is left out is the policy's."""
 
     budget: Share | None = None
@@ -121,7 +123,7 @@ class DevicePolicy(_Section):
     """Memory kept free below the budget."""
 
 
-class Demand(_Section):
+class Demand(Section):
     """How coming requests are guessed from past ones."""
 
     fast_s: PositiveSeconds = 60.0
@@ -137,7 +139,7 @@ class Demand(_Section):
         return 5 * self.fast_s, self.slow_s, 24 * self.slow_s
 
 
-class Residency(_Section):
+class Residency(Section):
     """How long models stay, and what it takes to replace one."""
 
     minimum_s: Seconds = 30.0
@@ -150,7 +152,7 @@ class Residency(_Section):
     """A swap must be worth more than what leaves by this fraction."""
 
 
-class Churn(_Section):
+class Churn(Section):
     """How many evictions a stretch of time may see."""
 
     evictions: Annotated[int, Field(ge=0, le=1_000_000)] = 60
@@ -159,7 +161,7 @@ class Churn(_Section):
     """Length of the window."""
 
 
-class Backoff(_Section):
+class Backoff(Section):
     """Patience after failed loads: first, then times factor each time, up to max."""
 
     first_s: Seconds = 10.0
@@ -184,7 +186,7 @@ _BACKOFFS: Mapping[ErrorClass, Backoff] = {
 }
 
 
-class Loads(_Section):
+class Loads(Section):
     """How models are brought in."""
 
     concurrent: Annotated[int, Field(ge=1, le=64)] = 2
@@ -213,7 +215,7 @@ class Loads(_Section):
         return merged
 
 
-class Unloads(_Section):
+class Unloads(Section):
     """How models are let go."""
 
     drain_s: Seconds = 10.0
@@ -222,7 +224,7 @@ class Unloads(_Section):
     """A sick model still unloading after this is loaded over: Triton never ends such an unload."""
 
 
-class FrontDoor(_Section):
+class FrontDoor(Section):
     """How requests are held for models that are not there."""
 
     wait_s: PositiveSeconds = 60.0
@@ -243,7 +245,7 @@ class FrontDoor(_Section):
     """Share of requests written to the access journal; held, refused and failed ones all are."""
 
 
-class Footprints(_Section):
+class Footprints(Section):
     """How sizes are guessed before they are measured."""
 
     file_factor: Annotated[float, Field(gt=0, le=100)] = 1.25
@@ -252,7 +254,7 @@ class Footprints(_Section):
     """Footprint of a model of which nothing is known; null holds it instead."""
 
 
-class ModelPolicy(_Section):
+class ModelPolicy(Section):
     """Wishes for one model, or for all whose name matches a pattern."""
 
     pin: bool | tuple[Window, ...] | None = None
@@ -284,7 +286,7 @@ class ModelPolicy(_Section):
 _NO_WISHES = ModelPolicy()
 
 
-class Policy(_Section):
+class Policy(Section):
     """Everything a team wants of its models, with defaults for what it leaves unsaid."""
 
     preset: Literal["balanced", "latency-first", "frugal"] = "balanced"

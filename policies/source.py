@@ -57,7 +57,7 @@ def parse(text: str, file: str = "policy") -> Policy:
 
     Raises PolicyError with every problem at once.
     """
-    written, lines = _read(text, file)
+    written, lines = read_mapping(text, file)
     chosen = written.get("preset", "balanced")
     base = preset(chosen) if chosen in PRESETS else {}
     try:
@@ -106,7 +106,7 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _read(text: str, file: str) -> tuple[dict[str, Any], dict[Place, int]]:
+def read_mapping(text: str, file: str) -> tuple[dict[str, Any], dict[Place, int]]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
@@ -131,7 +131,7 @@ def _read(text: str, file: str) -> tuple[dict[str, Any], dict[Place, int]]:
         what = " ".join(str(getattr(error, "problem", None) or error).split())
         raise PolicyError((Problem(file, line, "(file)", what, _WELL),)) from None
     if not isinstance(value, dict):
-        found = f"{type(value).__name__} {_shown(value)}"
+        found = f"{type(value).__name__} {shown(value)}"
         raise PolicyError((Problem(file, 1, "(file)", found, "a mapping of keys to values"),))
     return {str(key): inner for key, inner in value.items()}, lines
 
@@ -192,12 +192,12 @@ def _problems(error: ValidationError, file: str, lines: Mapping[Place, int]) -> 
             parent = _schema_at(root, path[:-1])
             value, allowed = "unknown key", _allowed_keys(str(path[-1]), parent)
         elif detail["type"] == "string_type" and detail["loc"][-1] == "[key]":
-            value, allowed = f"the key {_shown(detail['input'])} is no text", "a key in quotes"
+            value, allowed = f"the key {shown(detail['input'])} is no text", "a key in quotes"
         elif detail["loc"] and detail["loc"][-1] == "[key]":
             expected = str(detail["ctx"]["expected"]).replace("'", "")
             value, allowed = "unknown key", expected.replace(" or ", ", ")
         else:
-            value, allowed = _shown(detail["input"]), _allowed(node, root, detail["msg"])
+            value, allowed = shown(detail["input"]), _allowed(node, root, detail["msg"])
         yield Problem(file, _line_of(path, lines), key, value, allowed)
 
 
@@ -214,7 +214,7 @@ def _dotted(path: Path) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     text = _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

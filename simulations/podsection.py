@@ -21,9 +21,9 @@ from typing import (
 
 from pydantic import AwareDatetime, Field, create_model
 
+from policies.policy import Section
 from policies.quantities import Bytes, Seconds
 from simulations.pod.spec import PodSpec
-from simulations.workloads.section import Section
 
 Kind = TypeVar("Kind")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from policies.source import PolicyError, Problem, _read, _shown, describe
+from policies.source import PolicyError, Problem, describe, read_mapping, shown
 
 Key = tuple[str, ...]
 Lines = Mapping[Key, int]
@@ -43,7 +43,7 @@ def text_of(path: Path) -> str:
 def mapping(text: str, file: str) -> tuple[dict[str, Any], Lines]:
     """The keys and values that ``text`` holds, and the line of every key."""
     try:
-        return _read(text, file)
+        return read_mapping(text, file)
     except PolicyError as error:
         raise ScenarioError(error.problems) from None
 
@@ -79,7 +79,7 @@ def _problems(
     found: dict[Key, Problem] = {}
     for detail in error.errors(include_url=False):
         key, node = _walk(root, detail["loc"])
-        value, allowed = _shown(detail["input"]), describe(node, root)
+        value, allowed = shown(detail["input"]), describe(node, root)
         if detail["type"] == "extra_forbidden":
             _, parent = _walk(root, detail["loc"][:-1])
             value, allowed = "unknown key", near(key[-1], _properties(parent, root))

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from policies.policy import Section
 from policies.source import Problem
 from simulations.comparison.figures import FIGURES, TO_BOUND
 from simulations.decider import Decider, Speed, deciding
 from simulations.pod.spec import PodSpec
 from simulations.podsection import PodSection, pod_spec
 from simulations.reading import Key, Lines, ScenarioError, line_of, mapping, near, section, text_of
-from simulations.workloads.section import Section, Seed
+from simulations.workloads.drawn_spec import Seed
 from simulations.workloads.spec import WorkloadSpec
 
 Why = Annotated[str, Field(min_length=1)]

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from policies.policy import Section
 from policies.quantities import parse_seconds
 from simulations.comparison.figures import FIGURES
 from simulations.reading import mapping, section, text_of
-from simulations.workloads.section import Section
 
 Bound = float | str
 

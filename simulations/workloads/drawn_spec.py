@@ -8,15 +8,16 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from policies.policy import Section
 from policies.quantities import PositiveSeconds, Seconds
 from simulations.workloads import generators
 from simulations.workloads.arrivals import Workload
-from simulations.workloads.section import Section, Seed
 
 Models = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Exponent = Annotated[float, Field(ge=0, le=10)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class DrawnTraffic(Section):

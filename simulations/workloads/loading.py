@@ -9,12 +9,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from policies.policy import Section
 from simulations.workloads import azure, journalled, known, recorded, servegen, table
 from simulations.workloads.arrivals import Workload, WorkloadError
 from simulations.workloads.catalogue import Catalogue, Profile, drawn
 from simulations.workloads.drawn_spec import DrawnTraffic
 from simulations.workloads.mixing import mixed
-from simulations.workloads.section import Section
 from simulations.workloads.spec import (
     AzureSpec,
     CatalogueSpec,

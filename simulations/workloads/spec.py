@@ -11,17 +11,17 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
+from policies.policy import Section
 from policies.quantities import PositiveBytes, PositiveSeconds, Seconds
 from simulations.workloads.drawn_spec import (
     BurstsSpec,
     DiurnalSpec,
     FlashCrowdSpec,
     HotSetSpec,
+    Seed,
     TimersSpec,
     ZipfSpec,
 )
-from simulations.workloads.section import Section as Section
-from simulations.workloads.section import Seed as Seed
 
 
 def _one_or_more(value: Any) -> Any:
