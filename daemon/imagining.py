@@ -143,7 +143,26 @@ def record(
         raise _fail(error) from None
 
 
-COMMANDS = (simulate, compare, tune, record)
+def fidelity(
+    seconds: Annotated[float, typer.Option(help="How long the traffic lasts.", min=5)] = 300.0,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write all raw figures as JSON.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where models, logs and the journal go.")
+    ] = None,
+) -> None:
+    """Run the same traffic on a real Triton and in the simulator, and print both side by side."""
+    from simulations.fidelity import command
+
+    try:
+        command.fidelity(seconds=seconds, seed=seed, directory=directory, json_out=json_out)
+    except command.ERRORS as error:
+        raise _fail(error) from None
+
+
+COMMANDS = (simulate, compare, tune, record, fidelity)
 
 
 def _fail(error: Exception) -> typer.Exit:

@@ -102,9 +102,11 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(directory: Path, specs: Sequence[ModelSpec]) -> AsyncIterator[Stage]:
+async def staged(
+    directory: Path, specs: Sequence[ModelSpec], policy: str = POLICY
+) -> AsyncIterator[Stage]:
     """A pod over ``specs``, ready for traffic, until the end of the block. Raises DemoError."""
-    _prepare(directory, specs)
+    _prepare(directory, specs, policy)
     ports = Ports(*free_ports(9))
     with ExitStack() as running:
         try:
@@ -125,11 +127,11 @@ async def staged(directory: Path, specs: Sequence[ModelSpec]) -> AsyncIterator[S
         )
 
 
-def _prepare(directory: Path, specs: Sequence[ModelSpec]) -> None:
+def _prepare(directory: Path, specs: Sequence[ModelSpec], policy: str) -> None:
     shutil.rmtree(directory / "repository", ignore_errors=True)
     shutil.rmtree(directory / "state", ignore_errors=True)
     write_repository(directory / "repository", specs)
-    (directory / "policy.yaml").write_text(POLICY)
+    (directory / "policy.yaml").write_text(policy)
 
 
 def _triton(directory: Path, ports: Ports) -> TritonServer:

@@ -241,13 +241,14 @@ class Hand:
         look(now_s)
 
     def _next_poll_s(self, place: Place, began_s: float, now_s: float) -> float:
-        """When we look next: polls that are sure to see nothing are left out."""
-        if place.dead:
-            return now_s + self.pod.unload_poll_s
+        """When the next look is over: looks that are sure to see nothing are left out."""
+        every_s = self.pod.unload_poll_s + self.pod.ask_s
+        if place.dead or self.pod.unload_jitter:
+            return now_s + every_s
         sure_s = max(place.servers.empties_s(), began_s) + place.profile.unload_s
-        polls = max(1, math.ceil((sure_s - now_s) / self.pod.unload_poll_s - _LEAST_POLLS))
-        polls_until_stuck = math.ceil(self.policy.unloads.stuck_s / self.pod.unload_poll_s)
-        return now_s + min(polls, polls_until_stuck + 1) * self.pod.unload_poll_s
+        polls = max(1, math.ceil((sure_s - now_s) / every_s - _LEAST_POLLS))
+        polls_until_stuck = math.ceil(self.policy.unloads.stuck_s / every_s)
+        return now_s + min(polls, polls_until_stuck + 1) * every_s
 
     def _unloaded(
         self,

@@ -71,15 +71,17 @@ class PodSpec:
     channels: loads that Triton carries out at once; further ones queue inside it.
     load_interference: by what share of itself a load is slowed by each other one beside it: 0
         when they do not meet, 1 when they share one disk or link.
-    load_jitter: sigma of the log-normal factor of each load's time; 0 draws nothing.
+    load_jitter, unload_jitter: sigma of the log-normal factor of each load's, or unload's,
+        time; 0 draws nothing.
     load_overhead_s, unload_overhead_s: what a call takes beyond the catalogue's time.
     leak: share of a model's memory that stays taken after its unload, until Triton restarts.
     through_envoy: hot requests pass the sidecar by, so that those inside are estimated and
         an unload is sent without a drain. Else all pass through it and are counted.
     look_s: from the beginning of a tick until its decision. shortest_rest_s: from a decision
         until the next tick, however much happens.
-    ask_s: one question to Triton's index. unload_poll_s, drain_poll_s: how often the sidecar
-        looks whether an unload, or a drain, is over.
+    ask_s: one question to Triton's index. unload_poll_s, drain_poll_s: how long the sidecar
+        rests between looks whether an unload, or a drain, is over; to look at the former is to
+        ask.
     release_s: from the end of a load until a request held for it is back in Triton.
     on_its_way_s: for how long a released request keeps its model from being unloaded.
     probe_s, probe_every_s: how long a probe of a dead model takes, and how often one is sent.
@@ -97,6 +99,7 @@ class PodSpec:
     channels: int = 4
     load_interference: float = 0.0
     load_jitter: float = 0.0
+    unload_jitter: float = 0.0
     load_overhead_s: float = 0.01
     unload_overhead_s: float = 0.0
     leak: float = 0.0

@@ -87,7 +87,9 @@ class SimTriton:
     def load(self, place: Place, now_s: float, ended: Loaded) -> None:
         """Begins to load ``place``, over what a dead process of it may have left."""
         fault = self._fault(place, now_s)
-        work_s = place.profile.load_s * self._jitter() + self._pod.load_overhead_s
+        work_s = (
+            place.profile.load_s * self._jitter(self._pod.load_jitter) + self._pod.load_overhead_s
+        )
         error_class = None if fault is None else fault.error_class
         work_s *= 1.0 if fault is None else fault.after
         peak_bytes = round(place.profile.size_bytes * place.profile.peak)
@@ -110,7 +112,8 @@ class SimTriton:
             return
         idle_s = max(now_s, place.servers.empties_s())
         version = place.version
-        gone_s = idle_s + place.profile.unload_s + self._pod.unload_overhead_s
+        takes_s = place.profile.unload_s * self._jitter(self._pod.unload_jitter)
+        gone_s = idle_s + takes_s + self._pod.unload_overhead_s
 
         def gone(at_s: float) -> None:
             if place.version == version and place.state is ModelState.UNLOADING:
@@ -165,8 +168,7 @@ class SimTriton:
                 return fault
         return None
 
-    def _jitter(self) -> float:
-        sigma = self._pod.load_jitter
+    def _jitter(self, sigma: float) -> float:
         return float(np.exp(sigma * self._random.standard_normal())) if sigma > 0 else 1.0
 
     # Loads under way slow each other down, so each change of their number changes their ends.
