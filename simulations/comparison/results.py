@@ -10,9 +10,7 @@ from typing import Any
 
 from simulations.comparison.figures import figures
 from simulations.outcome import Outcome
-
-# They are made with the whole workload in hand, and stand in a table for what is possible.
-FORESEEING = frozenset({"belady", "static"})
+from simulations.residency.named import FORESEEING
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ class IdleHistogram:
         self._prewarm_s = np.zeros(models)
         self._keep_s = np.full(models, _BINS * _MINUTE_S)
 
+    def begin(self, models: Models, time_s: Values) -> None:
+        """It learns as it goes."""
+
     def hits(self, models: Models, time_s: Values, weight: Values) -> None:
         order = np.argsort(models, kind="stable")
         model, at_s = models[order], time_s[order]

@@ -21,8 +21,8 @@ class Ledger:
         self._entered_s = [0.0] * len(sizes)
         # Loaded by a prewarm, and nobody has asked since.
         self._unasked = np.zeros(len(sizes), np.bool_)
-        self._unasked_count = 0
-        self._latest_ready_s = -np.inf
+        # Unasked, or maybe not ready yet: an arrival that finds it is more than a request.
+        self._watched = np.zeros(len(sizes), np.bool_)
         self._requests = self._cold_requests = self._visible_cold_s = self._failed = 0.0
         self._loaded_s = 0.0
         self._cold_starts = self._loads = self._evictions = 0
@@ -35,26 +35,33 @@ class Ledger:
         self._memory_bytes: list[float] = []
         self._stays: list[Stay] = []
 
-    def hits(self, models: Models, time_s: Values, weight: Values) -> None:
+    def asked(self, weight: Values) -> None:
+        """All arrivals of a run, whatever becomes of them."""
         self._requests += float(weight.sum())
-        if self._unasked_count:
-            self._used(models, time_s)
-        if time_s[0] < self._latest_ready_s:
-            rest_s = self._ready_s[models] - time_s
-            late = np.flatnonzero(rest_s > 0)
-            if len(late):
-                self._waits.append(rest_s[late])
-                self._wait_weights.append(weight[late])
-                self._cold_requests += float(weight[late].sum())
+
+    def hits(self, models: Models, time_s: Values, weight: Values) -> None:
+        watched = self._watched[models].nonzero()[0]
+        if len(watched):
+            self._look(models[watched], time_s[watched], weight[watched])
+
+    def _look(self, models: Models, time_s: Values, weight: Values) -> None:
+        """Arrivals that may wait the rest of a load, or may be the first after a prewarm."""
+        self._used(models, time_s)
+        rest_s = self._ready_s[models] - time_s
+        self._watched[models] = rest_s > 0
+        late = (rest_s > 0).nonzero()[0]
+        if len(late):
+            self._waits.append(rest_s[late])
+            self._wait_weights.append(weight[late])
+            self._cold_requests += float(weight[late].sum())
 
     def _used(self, models: Models, time_s: Values) -> None:
         """Prewarms that are asked for now; one that is not ready yet makes a cold start."""
-        for at in np.flatnonzero(self._unasked[models]).tolist():
+        for at in self._unasked[models].nonzero()[0].tolist():
             model = int(models[at])
             if not self._unasked[model]:
                 continue
             self._unasked[model] = False
-            self._unasked_count -= 1
             self._used_prewarms += 1
             rest_s = float(self._ready_s[model] - time_s[at])
             if rest_s > 0:
@@ -63,7 +70,6 @@ class Ledger:
 
     def cold_start(self, model: int, time_s: float, weight: float) -> None:
         wait_s = self._load_s[model]
-        self._requests += weight
         self._cold_requests += weight
         self._cold_starts += 1
         self._visible_cold_s += wait_s
@@ -74,7 +80,6 @@ class Ledger:
     def prewarm(self, model: int, time_s: float) -> None:
         self._prewarms += 1
         self._unasked[model] = True
-        self._unasked_count += 1
         self._load(model, time_s)
 
     def _load(self, model: int, time_s: float) -> None:
@@ -82,14 +87,12 @@ class Ledger:
         self._loads += 1
         self._loaded_s += self._load_s[model]
         self._ready_s[model] = ready_s
-        self._latest_ready_s = max(self._latest_ready_s, ready_s)
+        self._watched[model] = True
         self._entered_s[model] = time_s
 
     def leave(self, model: int, time_s: float) -> None:
         self._evictions += 1
-        if self._unasked[model]:
-            self._unasked[model] = False
-            self._unasked_count -= 1
+        self._unasked[model] = self._watched[model] = False
         if self._keep_stays:
             self._stay(model, time_s)
         self._ready_s[model] = -np.inf
@@ -99,7 +102,6 @@ class Ledger:
         self._stays.append(Stay(self._names[model], from_s, min(ready_s, to_s), to_s))
 
     def failed(self, weight: float) -> None:
-        self._requests += weight
         self._failed += weight
 
     def memory(self, time_s: float, used_bytes: float) -> None:

@@ -91,8 +91,11 @@ def lowest(
     before a large one may turn out not to be needed: ``clean_up`` gives those back, the most
     valuable first.
     """
-    if lacks_bytes <= 0:
+    if lacks_bytes <= 0 or not len(candidates):
         return []
+    least = int(candidates[value.argmin()])
+    if memory.sizes.size_bytes[least] >= lacks_bytes:
+        return [least]
     order = candidates[np.argsort(value, kind="stable")]
     size = memory.sizes.size_bytes[order]
     freed = np.cumsum(size)

@@ -1,6 +1,7 @@
 """Every residency policy by the name that reports and command lines use.
 
-Owns the names. A policy is made anew for each replay, for it remembers.
+Owns the names, and which of them know what will be. A policy is made anew for each replay, for it
+remembers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from simulations.workloads.catalogue import Catalogue
 
 Maker = Callable[[Sizes, Workload, int], Policy]
 
-# What the workload will be is for the clairvoyant only; the others are not shown it.
+# What the workload will be is for those that foresee only; the others are not shown it.
 POLICIES: Mapping[str, Maker] = MappingProxyType(
     {
         "remora": lambda sizes, _workload, _budget: Remora(sizes),
@@ -34,6 +35,10 @@ POLICIES: Mapping[str, Maker] = MappingProxyType(
         "belady": lambda sizes, workload, _budget: Belady(sizes, workload),
     }
 )
+
+FORESEEING = frozenset({"static", "belady"})
+"""They are made with the whole workload in hand, and stand beside the others for what is
+possible."""
 
 
 class UnknownPolicy(ValueError):

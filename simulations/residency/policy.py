@@ -45,6 +45,12 @@ class Policy(Protocol):
     name: str
     wake_s: float
 
+    def begin(self, models: Models, time_s: Values) -> None:
+        """The arrivals that are played next, in this order, for who works out at once what each
+        of them will have taught it. No decision may go by one before it is played; how a
+        workload is cut into runs must make no difference.
+        """
+
     def hits(self, models: Models, time_s: Values, weight: Values) -> None:
         """A run of arrivals that all found their model resident; a model may come repeatedly."""
 
@@ -60,6 +66,9 @@ class AtMissesOnly:
     """What policies share that neither wake nor prewarm."""
 
     wake_s = NEVER_S
+
+    def begin(self, models: Models, time_s: Values) -> None:
+        """It learns as it goes."""
 
     def wake(self, time_s: float, memory: Memory) -> Wake:
         raise AssertionError("it never asks to be woken")

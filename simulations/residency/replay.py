@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from simulations.outcome import Outcome
 from simulations.residency.ledger import Ledger
-from simulations.residency.memory import Memory, Sizes
-from simulations.residency.policy import Policy
+from simulations.residency.memory import Memory, Sizes, Values
+from simulations.residency.policy import NEVER_S, Policy
 from simulations.workloads.arrivals import Arrivals, Workload
 from simulations.workloads.catalogue import Catalogue
 
@@ -55,12 +55,16 @@ class _Player:
     def __init__(self, memory: Memory, policy: Policy, ledger: Ledger) -> None:
         self.memory, self.policy, self.ledger = memory, policy, ledger
         self.too_large = memory.sizes.size_bytes > memory.budget_bytes
+        self.some_too_large = bool(self.too_large.any())
         self.look = _SHORTEST
 
     def play(self, run: Arrivals) -> None:
+        self.ledger.asked(run.weight)
+        run = self._served(run)
         at, end = 0, len(run)
+        self.policy.begin(run.model, run.time_s)
         while at < end:
-            until = self._before_wake(run, at)
+            until = self._before_wake(run.time_s, at)
             missed = self._first_miss(run.model, at, until)
             if at < missed:
                 hits = slice(at, missed)
@@ -68,24 +72,30 @@ class _Player:
                 self.ledger.hits(models, time_s, weight)
                 self.policy.hits(models, time_s, weight)
             if missed < until:
-                self._miss(
-                    int(run.model[missed]), float(run.time_s[missed]), float(run.weight[missed])
-                )
+                self._miss(run.model.item(missed), run.time_s.item(missed), run.weight.item(missed))
                 missed += 1
             elif until < end:
                 self._wake()
             at = missed
 
+    def _served(self, run: Arrivals) -> Arrivals:
+        """The run without the arrivals of models larger than the budget, which have failed."""
+        failed = self.too_large[run.model] if self.some_too_large else self.too_large[:0]
+        if not failed.any():
+            return run
+        self.ledger.failed(float(run.weight[failed].sum()))
+        return Arrivals(run.time_s[~failed], run.model[~failed], run.weight[~failed])
+
     def wake_until(self, time_s: float) -> None:
         while self.policy.wake_s < time_s:
             self._wake()
 
-    def _before_wake(self, run: Arrivals, at: int) -> int:
+    def _before_wake(self, time_s: Values, at: int) -> int:
         """The end of what arrives before the policy's next wake."""
         wake_s = self.policy.wake_s
-        if wake_s > run.time_s[-1]:
-            return len(run)
-        return at + int(np.searchsorted(run.time_s[at:], wake_s, side="left"))
+        if wake_s == NEVER_S:
+            return len(time_s)
+        return at + int(time_s[at:].searchsorted(wake_s))
 
     def _first_miss(self, model: NDArray[np.int32], at: int, until: int) -> int:
         """The first arrival from ``at`` on that finds its model absent; ``until`` without any."""
@@ -103,9 +113,6 @@ class _Player:
         return at
 
     def _miss(self, model: int, time_s: float, weight: float) -> None:
-        if self.too_large[model]:
-            self.ledger.failed(weight)
-            return
         decision = self.policy.miss(model, time_s, weight, self.memory)
         for victim in decision.victims:
             self._leave(victim, time_s)

@@ -1,20 +1,25 @@
 """How fast residency is replayed, beside a plain LRU in Python and libCacheSim: million a second.
 
-Run: python -m tests.bench.residency_speed [share of the models' size that fits]
+Run: python -m tests.bench.residency_speed
 
 The trace is that of the 500 Azure functions, call by call, where ../shared/traces has it; else two
 million arrivals over a thousand models by Zipf's law. Sizes and loads are drawn, in whole MiB. All
 get the same arrays in memory, but libCacheSim's own reader, which takes its trace from a file that
 is written before the clock starts. All LRUs must have the same misses, or this stops.
+
+Then the whole of `remora compare`, from its start to its table, on a drawn day of a thousand
+models: six policies and the bound.
 """
 
+import os
 import struct
+import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import process_time
+from time import perf_counter, process_time
 
 import libcachesim  # type: ignore[import-untyped]
 import numpy as np
@@ -25,9 +30,13 @@ from simulations.workloads import azure
 from simulations.workloads.arrivals import Arrivals, Workload, joined
 from simulations.workloads.catalogue import Catalogue, Profile, drawn
 
-TRACE = Path(__file__).resolve().parents[3] / "shared/traces/azure500/invocations.csv.gz"
+REPO = Path(__file__).resolve().parents[2]
+TRACE = REPO.parent / "shared/traces/azure500/invocations.csv.gz"
+DAY = REPO / "simulations/scenarios/thousand_models.yaml"
+COMPARED = "remora,lru-seldon,lru-modelmesh,lfu,gdsf,faascache"
 MIB = 2**20
-ROUNDS = 3
+SHARES = (0.1, 0.25, 0.5)
+ROUNDS = 2
 
 
 def traffic() -> tuple[str, Workload]:
@@ -106,38 +115,68 @@ def fastest(run: Callable[[], float]) -> tuple[float, float]:
     return min(took), result
 
 
-def main() -> None:
-    share = float(sys.argv[1]) if len(sys.argv) > 1 else 0.25
-    name, workload = traffic()
-    catalogue = in_mib(drawn(workload.names))
-    budget_bytes = int(share * sum(each.size_bytes for each in catalogue.values()))
+def races(
+    workload: Workload, catalogue: Catalogue, share: float, trace: Path
+) -> dict[str, Callable[[], float]]:
+    """What runs, by its label; each returns its misses. All have the same budget."""
     every = joined(list(workload.runs()))
-    models, budget = every.model.tolist(), budget_bytes // MIB
+    models = every.model.tolist()
     size = [catalogue[each].size_bytes // MIB for each in workload.names]
+    budget = int(share * sum(size))
 
     def ours(policy: str) -> float:
         made = make(policy, catalogue, workload, budget * MIB)
         return replay(workload, catalogue, budget * MIB, made).cold_starts
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.oracleGeneral"
-        written(path, every, size)
-        runs: dict[str, Callable[[], float]] = {
-            "remora's ranking, our replay": lambda: ours("remora"),
-            "LRU, our replay": lambda: ours("lru-seldon"),
-            "LRU, OrderedDict": lambda: ordered_dict(models, size, budget),
-            "LRU, libCacheSim from Python": lambda: one_by_one(models, size, budget),
-            "LRU, libCacheSim's own reader": lambda: round(own_reader(path, budget) * len(models)),
-        }
-        found = {label: fastest(run) for label, run in runs.items()}
-    slowest_s, _ = found["LRU, OrderedDict"]
-    print(f"{name}: {len(models):,} arrivals, {len(size)} models, {share:.0%} of their size fit")
+    return {
+        "remora": lambda: ours("remora"),
+        "remora-no-prewarm": lambda: ours("remora-no-prewarm"),
+        "LRU, our replay": lambda: ours("lru-seldon"),
+        "LRU, OrderedDict": lambda: ordered_dict(models, size, budget),
+        "LRU, libCacheSim from Python": lambda: one_by_one(models, size, budget),
+        "LRU, libCacheSim's own reader": lambda: round(own_reader(trace, budget) * len(models)),
+    }
+
+
+def race(workload: Workload, catalogue: Catalogue, share: float, trace: Path) -> None:
+    """Runs them all on one budget, and prints how fast each was."""
+    arrivals = sum(len(run) for run in workload.runs())
+    runs = races(workload, catalogue, share, trace)
+    found = {label: fastest(run) for label, run in runs.items()}
+    plain_s, _ = found["LRU, OrderedDict"]
+    print(f"\n{share:.0%} of their size fit")
     for label, (took_s, misses) in found.items():
-        speed, ratio = len(models) / took_s / 1e6, slowest_s / took_s
+        speed, ratio = arrivals / took_s / 1e6, plain_s / took_s
         print(f"{label:30} {speed:7.2f} M/s {ratio:6.2f} × OrderedDict {misses:10,.0f} misses")
     missed = {misses for label, (_, misses) in found.items() if label.startswith("LRU")}
     if len(missed) > 1:
         raise SystemExit(f"the LRUs differ: {sorted(missed)} misses")
+
+
+def a_day() -> None:
+    """Compares policies on a day of a thousand models, once, and prints how long all of it took."""
+    asked = ["compare", str(DAY), "--policies", COMPARED, "--budgets", "25"]
+    before, begun = os.times(), perf_counter()
+    command = [sys.executable, "-m", "daemon.cli", *asked]
+    subprocess.run(command, cwd=REPO, check=True, stdout=subprocess.DEVNULL)
+    took_s, after = perf_counter() - begun, os.times()
+    cpu_s = sum(after[2:4]) - sum(before[2:4])
+    cores = len(os.sched_getaffinity(0))
+    print(f"\nremora compare {DAY.stem}, six policies and the bound, a quarter fits")
+    print(f"{took_s:.0f} s on {cores} cores, {cpu_s:.0f} s of one core")
+
+
+def main() -> None:
+    name, workload = traffic()
+    catalogue = in_mib(drawn(workload.names))
+    every = joined(list(workload.runs()))
+    print(f"{name}: {len(every):,} arrivals, {len(workload.names)} models")
+    with TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.oracleGeneral"
+        written(trace, every, [catalogue[each].size_bytes // MIB for each in workload.names])
+        for share in SHARES:
+            race(workload, catalogue, share, trace)
+    a_day()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from simulations.outcome import Outcome, Stay
 from simulations.residency.memory import Memory, MissingProfile, Models, Sizes, Values, lowest
 from simulations.residency.named import POLICIES, UnknownPolicy, make
-from simulations.residency.policy import Decision, Wake
+from simulations.residency.policy import AtMissesOnly, Decision, Wake
 from simulations.residency.recency import LeastRecent
 from simulations.residency.replay import replay
 from simulations.workloads.arrivals import Workload, joined
@@ -237,20 +237,16 @@ def test_the_most_valuable_of_those_not_needed_comes_back_first() -> None:
     assert victims([2, 2, 9], [1, 2, 3], 10, clean_up=True) == [0, 2]
 
 
-class Refuses:
+class Refuses(AtMissesOnly):
     """Refuses everything."""
 
     name = "refuses"
-    wake_s = np.inf
 
     def hits(self, models: Models, time_s: Values, weight: Values) -> None:
         raise AssertionError("nobody is resident")
 
     def miss(self, model: int, time_s: float, weight: float, memory: Memory) -> Decision:
         return Decision(refused=True)
-
-    def wake(self, time_s: float, memory: Memory) -> Wake:
-        raise AssertionError("it never asks to be woken")
 
 
 def test_refused_requests_have_failed_and_cost_no_load() -> None:

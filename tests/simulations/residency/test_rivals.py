@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from policies.history import History, ModelHistory
-from policies.outlook import outlooks, with_pool, with_visit
+from policies.outlook import outlooks, with_pool, with_visits
 from policies.policy import Policy
 from simulations.outcome import Outcome
 from simulations.residency.clairvoyant import BestStatic
-from simulations.residency.memory import Memory, Sizes
+from simulations.residency.lives import Lives
+from simulations.residency.memory import Sizes
 from simulations.residency.named import make
-from simulations.residency.remora import Remora
 from simulations.residency.replay import replay
 from simulations.workloads.arrivals import Workload, joined
 from simulations.workloads.catalogue import Catalogue
@@ -178,18 +178,18 @@ def test_remora_keeps_the_timer_whose_turn_is_near() -> None:
 
 def test_remora_forecasts_as_the_production_plan_does() -> None:
     traffic = random_workload(3, 400, 6, least_gap_s=1.0)
-    sizes = Sizes.of(traffic.names, random_catalogue(3, 6))
     every = joined(list(traffic.runs()))
-    last, now_s = int(every.model[-1]), float(every.time_s[-1]) + 20
-    policy = Remora(sizes)
-    policy.hits(every.model[:-1], every.time_s[:-1], every.weight[:-1])
-    policy.miss(last, float(every.time_s[-1]), 1.0, Memory(sizes, 1000))
-    simulated = policy.keep_rates(np.arange(6), now_s)
+    now_s = float(every.time_s[-1]) + 20
+    lives = Lives(len(traffic.names))
+    lives.begin(every.model, every.time_s)
+    lives.several(every.model, every.time_s)
+    simulated = lives.keep_rates(np.arange(6), now_s)
 
     pasts = dict.fromkeys(traffic.names, ModelHistory())
     for model, time_s in zip(every.model.tolist(), every.time_s.tolist(), strict=True):
         name = traffic.names[model]
-        pasts[name] = replace(with_visit(Policy(), pasts[name], time_s), last_use_s=time_s)
+        (past,) = with_visits(Policy(), [pasts[name]], time_s)
+        pasts[name] = replace(past, last_use_s=time_s)
     history = with_pool(History(at_s=now_s, models=pasts))
     planned = outlooks(Policy(), history, traffic.names, now_s)
     # Production keeps three digits of what it remembers.
