@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import footprint
-from policies.outlook import with_pool, with_visit
+from policies.outlook import with_pool, with_visits
 from policies.policy import Policy
 from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
 
@@ -29,22 +29,12 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
     if not snapshot.reachable:
         return history
     now_s = snapshot.now_s
-    through = _arrivals_through_callers(policy, snapshot.models)
-    lent = _busy_through_callers(policy, snapshot.models)
-    models = {}
-    for name, model in snapshot.models.items():
-        past = history.models.get(name, NOTHING)
-        arrivals = max(0.0, model.arrivals - through.get(name, 0.0))
-        present = _with_state(policy, model, past, now_s)
-        if present.left_for is not None:
-            stays = model.state is ModelState.READY and name not in history.leaving
-            if stays or _has_come(snapshot, present.left_for):
-                present = replace(present, left_for=None)
-        is_in_use = is_busy(model) and (name not in lent or model.leases > 0)
-        if arrivals > 0 or model.waiting or is_in_use:
-            present = _with_use(policy, model, present, arrivals, history.inflation, now_s)
-        if present is not NOTHING:
-            models[name] = present
+    changed = _changed(policy, snapshot, history)
+    models = {
+        name: past
+        for name in snapshot.models
+        if (past := changed.get(name) or history.models.get(name)) is not None
+    }
     models |= {
         name: past
         for name, past in history.models.items()
@@ -55,15 +45,62 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
     return with_pool(replace(history, at_s=now_s, models=models, evictions_s=evictions_s))
 
 
+def _changed(policy: Policy, snapshot: Snapshot, history: History) -> Mapping[str, ModelHistory]:
+    """The records of those models that something may have happened to."""
+    now_s, pasts = snapshot.now_s, history.models
+    stirred = {
+        name: model
+        for name, model in snapshot.models.items()
+        if not _is_quiet(model, pasts.get(name, NOTHING))
+    }
+    through = _arrivals_through_callers(policy, stirred)
+    lent = _busy_through_callers(policy, stirred)
+    changed: dict[str, ModelHistory] = {}
+    used: dict[str, float] = {}
+    for name, model in stirred.items():
+        present = _with_state(policy, model, pasts.get(name, NOTHING), now_s)
+        if present.left_for is not None:
+            stays = model.state is ModelState.READY and name not in history.leaving
+            if stays or _has_come(snapshot, present.left_for):
+                present = replace(present, left_for=None)
+        arrivals = max(0.0, model.arrivals - through.get(name, 0.0))
+        is_in_use = is_busy(model) and (name not in lent or model.leases > 0)
+        if arrivals > 0 or model.waiting or is_in_use:
+            used[name] = arrivals
+        if present is not NOTHING or name in used:
+            changed[name] = present
+    visited = with_visits(policy, [changed[name] for name in used], now_s)
+    for (name, arrivals), past in zip(used.items(), visited, strict=True):
+        changed[name] = _with_use(policy, stirred[name], past, arrivals, history.inflation, now_s)
+    return changed
+
+
+def _is_quiet(model: Model, past: ModelHistory) -> bool:
+    """Nothing came, and nothing about it is other than ``past`` says already."""
+    if (
+        model.arrivals > 0
+        or model.waiting
+        or model.failure is not None
+        or model.revision != past.revision
+        or past.left_for is not None
+    ):
+        return False
+    if model.state is not ModelState.READY:
+        has_left = model.state is not ModelState.UNLOADING or past.left_at_s is not None
+        return past.resident_since_s is None and has_left
+    is_used = model.in_flight or model.pending or model.leases
+    changes = past.resident_since_s is None or past.restore or past.failures
+    return not is_used and not changes
+
+
 def rates(policy: Policy, past: ModelHistory, now_s: float) -> tuple[float, float]:
     """Requests per second over the fast and the slow window, as of ``now_s``."""
     if past.rate_at_s is None:
         return 0.0, 0.0
-    age_s = max(0.0, now_s - past.rate_at_s)
-    return (
-        max(0.0, past.fast_rate) * math.exp(-age_s / policy.demand.fast_s),
-        max(0.0, past.slow_rate) * math.exp(-age_s / policy.demand.slow_s),
-    )
+    age_s, demand = max(0.0, now_s - past.rate_at_s), policy.demand
+    fast = past.fast_rate if past.fast_rate > 0 else 0.0
+    slow = past.slow_rate if past.slow_rate > 0 else 0.0
+    return fast * math.exp(-age_s / demand.fast_s), slow * math.exp(-age_s / demand.slow_s)
 
 
 def load_time_s(model: Model) -> float:
@@ -71,6 +108,23 @@ def load_time_s(model: Model) -> float:
     if model.load_s is not None and math.isfinite(model.load_s) and model.load_s > 0:
         return model.load_s
     return PRIOR_START_S + sum(footprint(model).values()) / PRIOR_BYTES_PER_S
+
+
+def absence_s(model: Model, unload_s: float | None) -> float:
+    """Seconds that pass, were ``model`` absent, from a request until it could serve: another has
+    to leave, which takes ``unload_s`` as far as that is known, and it has to load."""
+    is_known = unload_s is not None and 0 <= unload_s < math.inf
+    return load_time_s(model) + (unload_s if is_known and unload_s else 0.0)
+
+
+def turn_s(model: Model, past: ModelHistory, unload_s: float | None) -> tuple[float, float] | None:
+    """From when on it has to load for its next turn, and when that has passed; None for a model
+    that does not come at regular times."""
+    if past.last_use_s is None or past.spells.turn_s is None:
+        return None
+    from_age_s, to_age_s = past.spells.turn_s
+    from_s = past.last_use_s + from_age_s - absence_s(model, unload_s)
+    return from_s, past.last_use_s + to_age_s
 
 
 def is_wanted(policy: Policy, model: Model, past: ModelHistory, now_s: float) -> bool:
@@ -131,13 +185,11 @@ def _with_use(
     uses = past.uses + arrivals
     size = max(1, sum(footprint(model).values()))
     cost = policy.weight(model.name) * load_time_s(model)
-    return replace(
-        with_visit(policy, past, now_s),
+    return past.used(
+        now_s,
         fast_rate=_rounded(fast + arrivals / policy.demand.fast_s),
         slow_rate=_rounded(slow + arrivals / policy.demand.slow_s),
-        rate_at_s=now_s,
         uses=uses,
-        last_use_s=now_s,
         credit=_rounded(inflation + uses * cost / size),
     )
 

@@ -3,7 +3,7 @@
 Owns the bookkeeping. Refuses to decide: that is `policies.planner`.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from policies.actions import Hold, Load, Plan, Reason, Unload
@@ -19,6 +19,7 @@ class Draft:
 
     gone: all that leaves by this plan. victims: those of them that make room for another.
     coming: all that its loads bring. kept: members of what it loads, or makes room for.
+    pins: pinned models that are here or come by this plan. pinned_bytes: what they take.
     loading: loads under way in time, each with its members counted once.
     first: the worthiest model that waits only for residents to come of age. Lesser ones may
         take free memory, but evict nobody: what they let in would be young again, and the
@@ -34,15 +35,18 @@ class Draft:
     victims: list[str] = field(default_factory=list)
     coming: set[str] = field(default_factory=set)
     kept: dict[str, Reason] = field(default_factory=dict)
+    pins: frozenset[str] = frozenset()
+    pinned_bytes: Need = field(default_factory=dict)
     loading: int = 0
     first: str | None = None
 
     def __post_init__(self) -> None:
         # A load that hangs in Triton for ever keeps its memory, but must not keep all others out.
         self.loading = sum(
-            self.survey.is_loading_by_itself(name) and not model.overdue
-            for name, model in self.survey.models.items()
+            self.survey.is_loading_by_itself(name) and not self.survey.models[name].overdue
+            for name in self.survey.loading
         )
+        self._pin(name for name in self.survey.pinned if self.survey.is_here(name))
 
     def hold(self, name: str, reason: Reason, detail: str = "", at_s: float | None = None) -> None:
         self.holds.append(Hold(name, reason, detail, at_s))
@@ -59,14 +63,24 @@ class Draft:
         self.loads.append(Load(name, reason, first, brings))
         self.ledger.promise(need)
         self.coming.update(brings)
-        self.kept.update(dict.fromkeys(survey.units.members(name), reason))
+        self._keep(name, reason)
         self.loading += 1
 
     def claim(self, name: str, reason: Reason, detail: str, need: Need) -> None:
         """Sets aside what ``name`` waits for: the memory, and its members that are here."""
         self.ledger.claim(need)
-        self.kept.update(dict.fromkeys(self.survey.units.members(name), reason))
+        self._keep(name, reason)
         self.hold(name, reason, detail)
+
+    def _keep(self, name: str, reason: Reason) -> None:
+        members = self.survey.units.members(name)
+        self.kept.update(dict.fromkeys(members, reason))
+        self._pin(self.survey.pinned.intersection(members))
+
+    def _pin(self, names: Iterable[str]) -> None:
+        pins = self.pins.union(names)
+        if pins != self.pins:
+            self.pins, self.pinned_bytes = pins, self.survey.taken_by(pins)
 
     def is_leaving(self, name: str) -> bool:
         return name in self.gone or self.survey.state(name) is ModelState.UNLOADING
@@ -76,9 +90,10 @@ class Draft:
     ) -> Iterator[Resident]:
         """All that may still leave, without what must stay, in the order of `Survey.leavers`."""
         gone, kept = self.gone, self.kept
-        for resident in self.survey.leavers(engaged=engaged):
-            if resident.name in gone or resident.name in kept or resident.name in staying:
+        for name in self.survey.leavers(engaged=engaged):
+            if name in gone or name in kept or name in staying:
                 continue
+            resident = self.survey.leaver(name, engaged=engaged)
             if resident.takes:
                 stay = {*gone, *kept, *staying}
                 takes = tuple(taken for taken in resident.takes if taken not in stay)

@@ -13,8 +13,10 @@ All functions take arrays over models and ages at once, for a plan asks about ev
 replay of a long trace does so a million times.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,11 @@ Floats = NDArray[np.float64]
 VISIT_S = 5.0
 """Requests closer than this are one visit: nobody leaves and comes back in between."""
 _STEPS_PER_OCTAVE = 4
-_OCTAVES = 15
+_OCTAVES = 18
 EDGES_S: Floats = np.concatenate(
     [[0.0], VISIT_S * 2.0 ** (np.arange(_STEPS_PER_OCTAVE * _OCTAVES + 1) / _STEPS_PER_OCTAVE)]
 )
-"""(AGES + 1,), where each age begins; the last ends after two days."""
+"""(AGES + 1,), where each age begins; the last ends after two weeks."""
 AGES = len(EDGES_S) - 1
 _WIDTHS_S: Floats = np.diff(EDGES_S)
 
@@ -44,10 +46,35 @@ _REGULAR_SPELLS = 3
 _REGULAR_SHARE = 0.35
 """A model comes at regular times when at least so many spells were remembered, and at least
 this share of them ended at one age."""
+# Counts are kept to three digits.
+_COARSE = 0.01
+_REMEMBERED = (1 - _KEPT**_REGULAR_SPELLS) / (1 - _KEPT) - _COARSE
+"""What so many spells leave in the table."""
 _SURMISE = 0.1
 """The chance that a spell ends at an age of which nothing is known."""
 
-_WINDOW_SHARES: Floats = np.array([0.05, 0.25, 1.0])
+_WINDOW_SHARES: Floats = np.array([0.02, 0.08, 0.3, 0.6])
+_TIMELY = 2 / 3
+"""How much more the moment counts than the rate: its exponent, of one."""
+
+
+class Reading(NamedTuple):
+    """What a life table says of a spell that has reached some age.
+
+    promised: requests per second of keeping the model (see `promise`). chance: of a request
+    within some seconds. known: how far the model's own spells bear that out, from 0 to 1.
+    """
+
+    promised: float
+    chance: float
+    known: float
+
+
+class Question(NamedTuple):
+    """What is asked of many tables at once: how far ahead, and in the light of which `pooled`."""
+
+    within_s: float
+    pool: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -70,14 +97,28 @@ class Spells:
     def turn_s(self) -> tuple[float, float] | None:
         """Between which ages a spell of a model that comes at regular times ends; None for
         one that does not."""
+        if not self.reached or not self.reached[0] >= _REMEMBERED:
+            return None
         reached, ended = self.rows
         top = int(turn(reached[None], ended[None])[0])
         return None if top < 0 else (float(EDGES_S[top]), float(EDGES_S[top + 1]))
 
-    def with_spell(self, seconds: float) -> "Spells":
-        reached, ended = (row[None].copy() for row in self.rows)
-        remember(reached, ended, np.zeros(1, np.intp), np.array([seconds]))
-        return Spells(_short(reached[0]), _short(ended[0]))
+    @cached_property
+    def _kept(self) -> dict[int, tuple[Question, Reading]]:
+        """Readings by age. They follow from the table and the question, so keeping them changes
+        nothing but how soon they are there."""
+        return {}
+
+    def recall(self, age: int, question: Question) -> Reading | None:
+        """The reading that was kept for a spell that has reached ``age``."""
+        kept = self._kept.get(age)
+        return kept[1] if kept is not None and kept[0] == question else None
+
+    def keep(self, age: int, question: Question, reading: Reading) -> None:
+        if self.reached:
+            # A spell only grows older. The empty table is every newcomer's, at many ages at once.
+            self._kept.clear()
+        self._kept[age] = question, reading
 
 
 NO_SPELLS = Spells()
@@ -89,13 +130,43 @@ def _row(counts: tuple[float, ...]) -> Floats:
     return row
 
 
-# Counts are kept to three digits.
-_COARSE = 0.01
+def tables(several: Iterable[Spells]) -> tuple[Floats, Floats]:
+    """(n, AGES) twice: reached and ended, one row for each of ``several``."""
+    rows = [each.rows for each in several]
+    return np.array([reached for reached, _ in rows]), np.array([ended for _, ended in rows])
 
 
-def _short(row: Floats) -> tuple[float, ...]:
-    """Without the zeros at its end; three digits, more than such a count means."""
-    return tuple(float(f"{count:.3g}") for count in np.trim_zeros(row, "b"))
+def read(several: Sequence[Spells], ages: NDArray[np.intp], question: Question) -> list[Reading]:
+    """What each life table says of a spell that has reached its age of ``ages``."""
+    reached, ended = tables(several)
+    pool = np.array(question.pool) if len(question.pool) == AGES else UNKNOWN
+    over, held_s = life(reached, ended, pool)
+    columns = promise(over, held_s, ages), chance(over, ages, question.within_s), known(reached)
+    return [Reading(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def with_spells(several: Sequence[Spells], seconds: Floats) -> list[Spells]:
+    """Each of ``several`` with one more ended spell, of as many ``seconds``."""
+    if not several:
+        return []
+    reached, ended = tables(several)
+    last = age_of(seconds)
+    remember(reached, ended, np.arange(len(last)), seconds)
+    # Only what a spell has passed through is brought up to date; the rest is coarse already.
+    return [
+        Spells(
+            _coarse(now_reached[:passed]) + before.reached[passed:AGES],
+            _coarse(now_ended[:passed]) + before.ended[passed:AGES],
+        )
+        for before, now_reached, now_ended, passed in zip(
+            several, reached.tolist(), ended.tolist(), (last + 1).tolist(), strict=True
+        )
+    ]
+
+
+def _coarse(counts: Iterable[float]) -> tuple[float, ...]:
+    """Three digits, more than such a count means."""
+    return tuple([float(f"{count:.3g}") for count in counts])
 
 
 def age_of(seconds: Floats) -> NDArray[np.intp]:
@@ -126,8 +197,7 @@ def turn(reached: Floats, ended: Floats) -> NDArray[np.intp]:
     share = np.take_along_axis(ended, top[:, None], axis=1)[:, 0] >= (
         _REGULAR_SHARE * ended.sum(axis=1)
     )
-    remembered = (1 - _KEPT**_REGULAR_SPELLS) / (1 - _KEPT) - _COARSE
-    is_regular = (reached[:, 0] >= remembered) & (top > 0) & share
+    is_regular = (reached[:, 0] >= _REMEMBERED) & (top > 0) & share
     return np.where(is_regular, top, -1)
 
 
@@ -195,7 +265,7 @@ def known(reached: Floats) -> Floats:
 def visit_rate(rates: Floats, age_s: Floats, windows_s: Floats) -> Floats:
     """(n,) visits per second of late.
 
-    rates: (n, 3), exponential averages over ``windows_s`` (3,) as of the latest visit, which
+    rates: (n, 4), exponential averages over ``windows_s`` (4,) as of the latest visit, which
     was ``age_s`` (n,) ago.
     """
     faded = rates * np.exp(-age_s[:, None] / windows_s)
@@ -207,7 +277,7 @@ def keep_rate(promised: Floats, visits: Floats) -> Floats:
     """(n,) what keeping a model earns per second, in loads that are saved.
 
     The life table knows when, the rate of visits how often; each errs where the other does
-    not, and their geometric mean ranks models better than either.
+    not, and a geometric mean of both ranks models better than either.
     """
-    earned: Floats = np.sqrt(promised * visits)
+    earned: Floats = promised**_TIMELY * visits ** (1 - _TIMELY)
     return earned

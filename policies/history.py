@@ -36,7 +36,7 @@ class ModelHistory:
     uses: float = 0.0
     last_use_s: float | None = None
     visited_at_s: float | None = None
-    visit_rates: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    visit_rates: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     spells: Spells = NO_SPELLS
     credit: float = 0.0
     resident_since_s: float | None = None
@@ -49,6 +49,33 @@ class ModelHistory:
     retry_at_s: float | None = None
     revision: str | None = None
     left_for: str | None = None
+
+    def used(
+        self, at_s: float, *, fast_rate: float, slow_rate: float, uses: float, credit: float
+    ) -> "ModelHistory":
+        """The record after a use. Told field by field: `replace` takes twice as long, and in a
+        busy tick this is what most records change by."""
+        return ModelHistory(
+            fast_rate=fast_rate,
+            slow_rate=slow_rate,
+            rate_at_s=at_s,
+            uses=uses,
+            last_use_s=at_s,
+            visited_at_s=self.visited_at_s,
+            visit_rates=self.visit_rates,
+            spells=self.spells,
+            credit=credit,
+            resident_since_s=self.resident_since_s,
+            left_at_s=self.left_at_s,
+            unwanted_at_s=self.unwanted_at_s,
+            restore=self.restore,
+            failures=self.failures,
+            failed_at_s=self.failed_at_s,
+            error_class=self.error_class,
+            retry_at_s=self.retry_at_s,
+            revision=self.revision,
+            left_for=self.left_for,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ act reserved never exceeds the budget. The limit itself shrinks by memory that i
 beyond what is accounted for: leaks, retained arenas, other processes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from policies.policy import Policy
@@ -18,7 +18,6 @@ from policies.units import Units
 
 Need = Mapping[str, int]
 
-_MOVING = (ModelState.LOADING, ModelState.UNLOADING)
 # More than any device has; odd input above it would leave the range of floats.
 _MOST_BYTES = 2**60
 
@@ -48,16 +47,13 @@ class Ledger:
     def __init__(self, policy: Policy, snapshot: Snapshot, units: Units) -> None:
         self._policy = policy
         self._devices = snapshot.devices
-        self._moving = any(model.state in _MOVING for model in snapshot.models.values())
+        here = [m for m in snapshot.models.values() if m.state is not ModelState.UNLOADED]
+        self._moving = any(model.state is not ModelState.READY for model in here)
         self.accounts = {
             name: Account(_budget(policy, device)) for name, device in snapshot.devices.items()
         }
-        settled: dict[str, int] = {}
-        self._unknown = False
-        for model in snapshot.models.values():
-            if model.state is not ModelState.UNLOADED:
-                self._unknown |= model.footprint is None
-                self._enter(model, settled)
+        self._unknown = any(model.footprint is None for model in here)
+        settled = self._enter(here)
         for name in _copied(snapshot, units):
             self.promise(self._peak(snapshot.models[name]))
         for name, device in snapshot.devices.items():
@@ -65,16 +61,21 @@ class Ledger:
         unmeasured = any(account.unaccounted is None for account in self.accounts.values())
         self.blind = self._unknown and unmeasured
 
-    def _enter(self, model: Model, settled: dict[str, int]) -> None:
-        if model.state is ModelState.LOADING:
-            self.promise(self._peak(model))
-            return
-        for device, amount in footprint(model).items():
-            account = self._account(device)
-            settled[device] = settled.get(device, 0) + amount
-            account.reserved += amount
-            if model.state is ModelState.UNLOADING:
-                account.leaving += amount
+    def _enter(self, here: Iterable[Model]) -> dict[str, int]:
+        """Enters all that takes memory; returns the bytes by device that are taken by now."""
+        settled: dict[str, int] = {}
+        leaving: dict[str, int] = {}
+        for model in here:
+            if model.state is ModelState.LOADING:
+                self.promise(self._peak(model))
+                continue
+            for device, amount in footprint(model).items():
+                settled[device] = settled.get(device, 0) + amount
+                if model.state is ModelState.UNLOADING:
+                    leaving[device] = leaving.get(device, 0) + amount
+        self.promise(settled)
+        self.release(leaving)
+        return settled
 
     def _peak(self, model: Model) -> Need:
         factor = self._policy.peak_factor(model.name)
@@ -149,25 +150,29 @@ class Ledger:
         return found
 
     def has_budget(self, need: Need) -> bool:
-        return all(
-            self._account(device).budget is not None for device, amount in need.items() if amount
+        return not any(
+            amount and self._account(device).budget is None for device, amount in need.items()
         )
 
     def too_small(self, need: Need, beside: Need) -> dict[str, int]:
         """Budgets in bytes that cannot hold ``need`` beside what stays, though all else left."""
-        budgets = {device: self._account(device).budget or 0 for device in need}
-        return {
-            device: budgets[device]
-            for device, amount in need.items()
-            if amount > 0 and amount + beside.get(device, 0) > budgets[device]
-        }
+        budgets = {}
+        for device, amount in need.items():
+            budget = self._account(device).budget or 0
+            if amount > 0 and amount + beside.get(device, 0) > budget:
+                budgets[device] = budget
+        return budgets
 
 
 def footprint(model: Model) -> Need:
     """Bytes by device; odd input is brought into the range of what can be."""
     if model.footprint is None:
         return {}
-    return {name: _possible(amount) for name, amount in model.footprint.by_device.items()}
+    amounts = model.footprint.by_device
+    for amount in amounts.values():
+        if not 0 <= amount <= _MOST_BYTES:
+            return {name: _possible(amount) for name, amount in amounts.items()}
+    return amounts
 
 
 def _possible(amount_bytes: int) -> int:

@@ -50,9 +50,8 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
 def _heal(draft: Draft) -> None:
     """A sick model leaves with its callers, whoever pinned it: it serves nobody as it is."""
     survey = draft.survey
-    for name in sorted(survey.models):
-        model = survey.models[name]
-        if not model.sick or model.state is not ModelState.READY or name in draft.gone:
+    for name in survey.residents():
+        if not survey.models[name].sick or name in draft.gone:
             continue
         retry_at_s = survey.past(name).retry_at_s
         deaths = survey.past(name).failures
@@ -113,7 +112,7 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
     Who left for another comes after it. Those who wait for it since were foreseen when the
     swap was found to pay; counted again, they would undo it when its memory is free.
     """
-    reasons = {name: why for name in survey.absent() if (why := _why_wanted(survey, name))}
+    reasons = {name: why for name in survey.stirring() if (why := _why_wanted(survey, name))}
     survey.foresee(list(reasons))
     turns = {name: _turn(survey, name, reasons) for name in reasons}
     found = []
@@ -132,7 +131,7 @@ def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
     requests call for, what they are foreseen to call for, and what merely used to be here, each
     by what it is worth for its bytes."""
     members = survey.units.members(name)
-    worthiest = -max(survey.density(member) for member in members if member in reasons)
+    worthiest = -max([survey.density(member) for member in members if member in reasons])
     if reasons[name] is Reason.PINNED:
         return 0, worthiest, -len(members), name
     if survey.is_impatient(name):
@@ -175,7 +174,7 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
         draft.hold(name, Reason.LARGER_THAN_BUDGET, _over_budgets(survey, name, need, budgets))
     elif ledger.fits_now(need):
         _take_slot(draft, name, reason, need)
-    elif not ledger.shortfall(need):
+    elif not (missing := ledger.shortfall(need)):
         draft.claim(name, Reason.WAITING_FOR_UNLOAD, _amounts(need), need)
     elif pins := _pins_in_the_way(draft, name, need):
         draft.hold(name, Reason.PINNED_OUT, f"memory is taken by pinned models ({listed(pins)})")
@@ -183,7 +182,7 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
         # What merely used to be here takes free memory only, and nobody's place.
         draft.hold(name, Reason.NO_ROOM, _amounts(need))
     else:
-        make_room(draft, name, reason, need)
+        make_room(draft, name, reason, need, missing)
 
 
 def _members_staying(survey: Survey, name: str) -> set[str]:
@@ -198,14 +197,14 @@ def _pins_in_the_way(draft: Draft, name: str, need: Need) -> list[str]:
     Those count that are here or come by this plan. A pin that cannot be met itself (too
     large, broken, or shut out by other pins) takes nothing, and shuts nobody out.
     """
-    survey = draft.survey
+    survey, pins = draft.survey, draft.pins
+    if not pins:
+        return []
     members = _members_staying(survey, name)
-    pins = {
-        pin
-        for pin in survey.pinned
-        if survey.is_here(pin) or pin in draft.coming or pin in draft.kept
-    }
-    short = draft.ledger.too_small(need, survey.taken_by(pins | members))
+    taken = survey.taken_by(pins | members) if members else draft.pinned_bytes
+    short = draft.ledger.too_small(need, taken)
+    if not short:
+        return []
     return [pin for pin in pins if any(survey.taken_by([pin]).get(device) for device in short)]
 
 
@@ -213,7 +212,7 @@ def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
     survey = draft.survey
     members, models = survey.units.members(name), survey.models
     lost = [m for m in members if m not in models or not models[m].in_repository]
-    retry_at_s = max(survey.past(m).retry_at_s or 0.0 for m in members if not survey.is_here(m))
+    retry_at_s = max([survey.past(m).retry_at_s or 0.0 for m in members if not survey.is_here(m)])
     if lost:
         draft.hold(name, Reason.NOT_IN_REPOSITORY, ", ".join(lost))
     elif name in draft.kept:

@@ -129,14 +129,14 @@ class Demand(Section):
     fast_s: PositiveSeconds = 60.0
     """Averaging time of the fast request rate; five times that, of the rate of visits."""
     slow_s: PositiveSeconds = 3600.0
-    """Averaging time of the slow request rate; that and a day's worth of it, of visits."""
+    """Averaging time of the slow request rate; that, and 24 and 168 times as much, of visits."""
     want_s: Seconds = 30.0
     """For how long a request for an absent model keeps it wanted."""
 
     @property
-    def visit_windows_s(self) -> tuple[float, float, float]:
-        """Averaging times of the rate of visits: minutes, hours, days."""
-        return 5 * self.fast_s, self.slow_s, 24 * self.slow_s
+    def visit_windows_s(self) -> tuple[float, float, float, float]:
+        """Averaging times of the rate of visits: minutes, an hour, a day, a week."""
+        return 5 * self.fast_s, self.slow_s, 24 * self.slow_s, 168 * self.slow_s
 
 
 class Residency(Section):

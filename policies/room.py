@@ -15,8 +15,11 @@ from policies.memory import Need
 from policies.survey import Resident, Survey
 
 
-def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
-    """Evicts the least worthy residents that make ``need`` fit, if ``name`` is worth them."""
+def make_room(draft: Draft, name: str, reason: Reason, need: Need, missing: Need) -> None:
+    """Evicts the least worthy residents that make ``need`` fit, if ``name`` is worth them.
+
+    missing: the part of ``need`` that there is no room for.
+    """
     survey = draft.survey
     if draft.loading >= survey.policy.loads.concurrent:
         # Nobody leaves for a load that could not start yet.
@@ -25,10 +28,10 @@ def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
     if draft.first is not None and reason is not Reason.PINNED:
         draft.hold(name, Reason.OUTRANKED, draft.first)
         return
-    members, missing = survey.units.members(name), draft.ledger.shortfall(need)
+    members = survey.units.members(name)
     of_age = (r for r in draft.leavers(members) if reason is Reason.PINNED or not r.young)
-    victims = _choose(of_age, missing)
-    with_young = victims or _choose(draft.leavers(members), missing)
+    victims = _choose(survey, of_age, missing)
+    with_young = victims or _choose(survey, draft.leavers(members), missing)
     if with_young is None:
         draft.hold(name, *_why_no_room(draft, name, need, missing))
     elif victims is None and _pays(survey, name, reason, with_young):
@@ -37,7 +40,7 @@ def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
         draft.hold(name, Reason.MINIMUM_RESIDENCY, young)
     elif victims is None or not _pays(survey, name, reason, victims):
         lost = victims or with_young
-        against = ", ".join(f"{v.name} {v.worth:.3g}" for v in lost)
+        against = ", ".join(f"{v.name} {survey.worth(v.name):.3g}" for v in lost)
         detail = f"worth {survey.worth(name):.3g} over {against}"
         draft.hold(name, Reason.SWAP_DOES_NOT_PAY, detail, _pays_at_s(survey, name, lost))
     elif reason is not Reason.PINNED and draft.are_too_many(victims):
@@ -51,24 +54,27 @@ def make_room(draft: Draft, name: str, reason: Reason, need: Need) -> None:
         draft.claim(name, Reason.WAITING_FOR_UNLOAD, detail, need)
 
 
-def _choose(leavers: Iterable[Resident], missing: Need) -> list[Resident] | None:
+def _choose(survey: Survey, leavers: Iterable[Resident], missing: Need) -> list[Resident] | None:
     """The cheapest of ``leavers`` that free what is missing; None when all do not."""
     chosen: list[Resident] = []
     still_missing = missing
     for resident in leavers:
-        if any(resident.frees.get(device, 0) > 0 for device in still_missing):
+        left = _less(still_missing, resident.frees)
+        if left != still_missing:
             chosen.append(resident)
-            still_missing = _less(still_missing, resident.frees)
-            if not still_missing:
-                return _without_needless(chosen, missing)
+            still_missing = left
+            if not left:
+                return _without_needless(survey, chosen, missing)
     return None
 
 
-def _without_needless(chosen: list[Resident], missing: Need) -> list[Resident]:
+def _without_needless(survey: Survey, chosen: list[Resident], missing: Need) -> list[Resident]:
     """Gives back victims that the later and larger ones made needless: the worthiest first,
     and those that drain already last."""
+    if len(chosen) == 1:
+        return chosen
     kept = list(chosen)
-    for victim in sorted(chosen, key=lambda v: (v.draining, -v.worth, v.name)):
+    for victim in sorted(chosen, key=lambda v: (v.draining, -survey.worth(v.name), v.name)):
         others = [v for v in kept if v is not victim]
         if not _short_of(missing, others):
             kept = others
@@ -92,7 +98,7 @@ def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) ->
 
 
 def _price(survey: Survey, victims: list[Resident]) -> float:
-    return survey.ranking.price([victim.price for victim in victims])
+    return survey.ranking.price([survey.price(victim.name) for victim in victims])
 
 
 def _pays_at_s(survey: Survey, name: str, victims: list[Resident]) -> float | None:
@@ -111,7 +117,7 @@ def _why_no_room(draft: Draft, name: str, need: Need, missing: Need) -> tuple[Re
         return Reason.DEVICE_OVERUSED, "memory is used by more than the models accounted for"
     survey = draft.survey
     members = survey.units.members(name)
-    unleased = _choose(draft.leavers(members, engaged=True), missing)
+    unleased = _choose(survey, draft.leavers(members, engaged=True), missing)
     if unleased is not None:
         leaving = (n for victim in unleased for n in (victim.name, *victim.takes))
         engaged = listed(n for n in leaving if survey.is_engaged(n))

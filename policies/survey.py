@@ -4,10 +4,10 @@ Owns the questions (who is pinned, who is free to leave, what would a load take,
 it worth). Refuses to decide: that is `policies.planner`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from policies.demand import is_busy, is_wanted, load_time_s
+from policies.demand import absence_s, is_busy, is_wanted, turn_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
 from policies.outlook import Outlook, outlooks
@@ -25,7 +25,6 @@ class Resident:
 
     takes: those members, callers first, so that none is pulled from under another.
     frees: bytes by device that come free with all of them.
-    price: what another must be worth more than: its worth, with the hysteresis on top.
     young: it has not been here for its minimum residency.
     draining: its unload is decided already and can still be called off. It has paid the
         hysteresis: the swap goes on for as long as it brings more than it costs.
@@ -34,48 +33,46 @@ class Resident:
     name: str
     takes: tuple[str, ...]
     frees: Need
-    worth: float
-    price: float
     young: bool
     draining: bool
 
 
 @dataclass(slots=True)
 class Survey:
+    """pinned_roots: pinned by the policy; pinned: those and all they need.
+
+    absent: all that neither serve nor are on their way in. loading: those on their way in.
+    """
+
     policy: Policy
     snapshot: Snapshot
     history: History
     units: Units
+    models: Mapping[str, Model]
+    now_s: float
+    ranking: Ranking
     pinned_roots: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
+    absent: Sequence[str] = ()
     loading: frozenset[str] = frozenset()
+    _residents: Sequence[str] = ()
+    _standings: dict[str, Standing] = field(default_factory=dict)
     _worths: dict[str, float] = field(default_factory=dict)
     _outlooks: dict[str, Outlook] = field(default_factory=dict)
-    _sizes: dict[str, int] = field(default_factory=dict)
-    _leavers: dict[bool, tuple[Resident, ...]] = field(default_factory=dict)
+    _leavers: dict[bool, Sequence[str]] = field(default_factory=dict)
+    _found: dict[tuple[str, bool], Resident] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, snapshot: Snapshot, history: History, units: Units) -> "Survey":
-        survey = cls(policy, snapshot, history, units)
-        wishes, now_s = policy.wishes, snapshot.now_s
-        roots = frozenset(name for name in snapshot.models if wishes(name).pinned_at(now_s))
-        loading = (n for n, m in snapshot.models.items() if m.state is ModelState.LOADING)
-        survey.loading = frozenset(loading)
-        survey.pinned_roots = roots
-        survey.pinned = frozenset(member for root in roots for member in units.members(root))
+        models, now_s = snapshot.models, snapshot.now_s
+        survey = cls(policy, snapshot, history, units, models, now_s, RANKINGS[policy.ranking])
+        survey.pinned_roots = _pinned_roots(policy, snapshot)
+        survey.pinned = frozenset(m for root in survey.pinned_roots for m in units.members(root))
+        states = [(name, model.state) for name, model in models.items()]
+        survey.absent = [name for name, state in states if state not in _HERE]
+        survey.loading = frozenset(n for n, state in states if state is ModelState.LOADING)
+        survey._residents = sorted(n for n, state in states if state is ModelState.READY)
         return survey
-
-    @property
-    def now_s(self) -> float:
-        return self.snapshot.now_s
-
-    @property
-    def models(self) -> Mapping[str, Model]:
-        return self.snapshot.models
-
-    @property
-    def ranking(self) -> Ranking:
-        return RANKINGS[self.policy.ranking]
 
     def past(self, name: str) -> ModelHistory:
         return self.history.models.get(name, NOTHING)
@@ -84,9 +81,21 @@ class Survey:
         model = self.models.get(name)
         return model.state if model else ModelState.UNLOADED
 
-    def absent(self) -> list[str]:
-        """All that neither serve nor are on their way in."""
-        return [name for name, model in self.snapshot.models.items() if model.state not in _HERE]
+    def stirring(self) -> Iterator[str]:
+        """The absent models that may be called for: of all others, a look at each is enough."""
+        pinned, pasts, want_s = self.pinned, self.history.models, self.policy.demand.want_s
+        for name in self.absent:
+            model, past = self.models[name], pasts.get(name, NOTHING)
+            last_s = past.last_use_s
+            if (
+                model.waiting > 0
+                or name in pinned
+                or model.sick
+                or past.restore
+                or (last_s is not None and not last_s + want_s < self.now_s)
+                or (last_s is not None and past.spells.turn_s is not None)
+            ):
+                yield name
 
     def is_impatient(self, name: str) -> bool:
         """Whether a request has waited for ``name`` so long that its worth no longer matters.
@@ -99,15 +108,16 @@ class Survey:
 
     def is_wanted(self, name: str) -> bool:
         """Whether requests call for ``name``, an absent model."""
-        return is_wanted(self.policy, self.snapshot.models[name], self.past(name), self.now_s)
+        return is_wanted(self.policy, self.models[name], self.past(name), self.now_s)
 
     def is_foreseen(self, name: str) -> bool:
         """Whether ``name``, an absent model, would by now have to load for its next turn. One
         that came in for it once, and left, is not brought again."""
-        past, turn_s = self.past(name), self._turn_s(name)
-        if turn_s is None:
+        turn = self._turn_s(name)
+        if turn is None:
             return False
-        return past.left_at_s is None or past.left_at_s < turn_s[0]
+        left_s = self.past(name).left_at_s
+        return left_s is None or left_s < turn[0]
 
     def is_expected(self, name: str) -> bool:
         """Whether the next turn of ``name`` is near, and has not passed."""
@@ -116,12 +126,10 @@ class Survey:
     def _turn_s(self, name: str) -> tuple[float, float] | None:
         """From when on it has to load for its turn, and when that has passed; None but between
         the two, and of a model that does not come at regular times."""
-        past = self.past(name)
-        if not self.policy.prewarm or past.last_use_s is None or past.spells.turn_s is None:
+        if not self.policy.prewarm:
             return None
-        from_s, to_s = (past.last_use_s + age_s for age_s in past.spells.turn_s)
-        from_s -= self.absence_s(name)
-        return (from_s, to_s) if from_s <= self.now_s < to_s else None
+        found = turn_s(self.models[name], self.past(name), self.snapshot.unload_s)
+        return found if found is not None and found[0] <= self.now_s < found[1] else None
 
     def worth(self, name: str) -> float:
         """What having the unit of ``name`` resident is worth, in the ranking's unit."""
@@ -143,9 +151,13 @@ class Survey:
         return self.ranking.waits_s(self.policy, self._standing(name), more, self.now_s)
 
     def _standing(self, name: str) -> Standing:
-        model, past = self.models[name], self.past(name)
-        size_bytes, absence_s = self.size_bytes(name), self.absence_s(name)
-        return Standing(model, past, size_bytes, absence_s, self.outlook(name))
+        found = self._standings.get(name)
+        if found is None:
+            model, past = self.models[name], self.past(name)
+            size_bytes, absence_s = self.size_bytes(name), self.absence_s(name)
+            found = Standing(model, past, size_bytes, absence_s, self.outlook(name))
+            self._standings[name] = found
+        return found
 
     def outlook(self, name: str) -> Outlook:
         if name not in self._outlooks:
@@ -160,18 +172,16 @@ class Survey:
 
     def absence_s(self, name: str) -> float:
         """Seconds that pass, were ``name`` absent, from a request until it could serve."""
-        unload_s = self.snapshot.unload_s
-        known = unload_s is not None and 0 <= unload_s < float("inf")
-        return load_time_s(self.models[name]) + (unload_s if known and unload_s else 0.0)
+        return absence_s(self.models[name], self.snapshot.unload_s)
 
     def density(self, name: str) -> float:
-        return self.ranking.density(self.worth(name), self.size_bytes(name))
+        return self.ranking.density(self.worth(name), self._standing(name).size_bytes)
 
     def size_bytes(self, name: str) -> int:
-        if name not in self._sizes:
-            known = (self.models[m] for m in self.units.members(name) if m in self.models)
-            self._sizes[name] = sum(sum(footprint(model).values()) for model in known)
-        return self._sizes[name]
+        members = self.units.members(name)
+        alone = members == (name,)
+        taken = footprint(self.models[name]) if alone else self.taken_by(members)
+        return sum(taken.values())
 
     def is_here(self, name: str) -> bool:
         return self.state(name) in _HERE
@@ -182,7 +192,8 @@ class Survey:
         return any(c in self.pinned_roots and not self.is_here(c) for c in callers)
 
     def has_caller_here(self, name: str) -> bool:
-        return any(self.is_here(caller) for caller in self.units.callers(name))
+        callers = self.units.callers(name)
+        return bool(callers) and any(self.is_here(caller) for caller in callers)
 
     def is_loading_by_itself(self, name: str) -> bool:
         """LOADING, and not as a member of something that loads."""
@@ -238,11 +249,13 @@ class Survey:
 
     def taken_by(self, names: Iterable[str]) -> Need:
         """Bytes by device that ``names`` take together, once they are loaded."""
+        found = [footprint(model) for name in names if (model := self.models.get(name))]
+        if len(found) == 1:
+            return found[0]
         taken: dict[str, int] = {}
-        for name in names:
-            if model := self.models.get(name):
-                for device, amount in footprint(model).items():
-                    taken[device] = taken.get(device, 0) + amount
+        for amounts in found:
+            for device, amount in amounts.items():
+                taken[device] = taken.get(device, 0) + amount
         return taken
 
     def is_engaged(self, name: str) -> bool:
@@ -261,16 +274,15 @@ class Survey:
             name,
             takes,
             frees=self.taken_by((name, *takes)),
-            worth=self.worth(name),
-            price=self.price(name),
             young=self.is_young(name),
             draining=self.models[name].draining,
         )
 
-    def residents(self) -> list[str]:
-        return sorted(n for n, m in self.models.items() if m.state is ModelState.READY)
+    def residents(self) -> Sequence[str]:
+        """All that are READY, by name."""
+        return self._residents
 
-    def leavers(self, *, engaged: bool = False) -> tuple[Resident, ...]:
+    def leavers(self, *, engaged: bool = False) -> Sequence[str]:
         """All that may leave: READY, not pinned, not engaged, and needed by nobody here.
 
         The least worth for its bytes comes first, but before all others those that drain
@@ -282,25 +294,26 @@ class Survey:
         if engaged not in self._leavers:
             names = [n for n in self.residents() if engaged or not self.is_engaged(n)]
             names = [n for n in names if n not in self.pinned and not self.has_caller_here(n)]
-            names.sort(key=self._turn)
-            found = tuple(self.resident(n, self.takes(n, engaged=engaged)) for n in names)
-            self._leavers[engaged] = found
+            self._leavers[engaged] = sorted(names, key=self._turn)
         return self._leavers[engaged]
 
-    def _turn(self, name: str) -> tuple[bool, float]:
-        model = self.models[name]
-        is_going = model.draining and model.waiting <= 0
-        return not is_going, self.ranking.density(self._kept(name), self.size_bytes(name))
+    def leaver(self, name: str, *, engaged: bool = False) -> Resident:
+        """One of `leavers`, with all that it takes along."""
+        key = name, engaged
+        if key not in self._found:
+            self._found[key] = self.resident(name, self.takes(name, engaged=engaged))
+        return self._found[key]
 
-    def _kept(self, name: str) -> float:
-        """What keeping ``name`` earns, with the hysteresis of `price`."""
+    def _turn(self, name: str) -> tuple[bool, float]:
+        """Going before staying, then by what keeping it earns, with the hysteresis of `price`."""
         standing = self._standing(name)
         kept = self.ranking.kept(self.policy, standing, self.history, self.now_s)
-        settled = self.models[name].draining
         # Odd input must not make the order undefined; see `worth`.
-        return (kept if kept == kept else 0.0) * (
-            1 if settled else 1 + self.policy.residency.hysteresis
-        )
+        kept = kept if kept == kept else 0.0
+        model = standing.model
+        kept *= 1 if model.draining else 1 + self.policy.residency.hysteresis
+        is_going = model.draining and model.waiting <= 0
+        return not is_going, self.ranking.density(kept, standing.size_bytes)
 
     def takes(self, root: str, *, engaged: bool = False) -> tuple[str, ...]:
         """Members that leave with ``root``: READY, not pinned, not engaged, not asked for on
@@ -322,3 +335,11 @@ class Survey:
     def _is_used_alone(self, member: str) -> bool:
         last_s = self.past(member).last_use_s
         return last_s is not None and self.now_s - last_s <= self.policy.demand.fast_s
+
+
+def _pinned_roots(policy: Policy, snapshot: Snapshot) -> frozenset[str]:
+    if not any(wishes.pin for wishes in policy.models.values()):
+        return frozenset()
+    wishes, now_s = policy.wishes, snapshot.now_s
+    pinned = (name for name in snapshot.models if wishes(name).pin)
+    return frozenset(name for name in pinned if wishes(name).pinned_at(now_s))

@@ -15,6 +15,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 On = Literal["local", "dask"]
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 class Engine(Protocol):
     """``work`` on each of ``tasks``, each result as soon as it and all before it are there."""
@@ -33,12 +35,29 @@ def local(workers: int | None = None) -> Iterator[Engine]:
         yield _here
         return
     # Spawned, for a fork takes over threads' locks in whatever state they are.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
 
         def engine(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
             return pool.map(work, tasks)
 
         yield engine
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start meanwhile compute with one thread each, unless the user says otherwise.
+
+    There is one of them for each core, and numpy would start as many threads in each as there are
+    cores. It reads these when it is imported, so they must stand before a process begins; Dask
+    does the same for its own.
+    """
+    unsaid = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(unsaid, "1"))
+    try:
+        yield
+    finally:
+        for name in unsaid:
+            del os.environ[name]
 
 
 def _here(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:

@@ -197,7 +197,9 @@ def _wait_s(request: Request, end_s: float, queue_s: float, compute_s: float) ->
 
 
 def _waiting(place: Place) -> int:
-    weight = sum(request.weight for request in place.waiters.values())
+    if not place.waiters:
+        return 0
+    weight = sum([request.weight for request in place.waiters.values()])
     return max(len(place.waiters), round(weight))
 
 

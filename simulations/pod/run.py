@@ -26,7 +26,7 @@ from simulations.pod.place import Place, placed
 from simulations.pod.servers import Request
 from simulations.pod.spec import PodSpec
 from simulations.pod.tally import Tally
-from simulations.pod.thinning import is_at_rest, may_thin, taken_in
+from simulations.pod.thinning import at_rest_until_s, may_thin, taken_in
 from simulations.pod.triton import SimTriton
 from simulations.workloads.arrivals import Arrivals, Workload, WorkloadError
 from simulations.workloads.catalogue import Catalogue, Profile
@@ -86,7 +86,7 @@ class Pod:
     _look: Look = field(init=False)
     _budget_bytes: int | None = None
     _thins: bool = False
-    _settled: bool = False
+    _rests_until_s: float = float("-inf")
     _tick: Entry | None = None
     _began_s: float = 0.0
     _decided_s: float = float("-inf")
@@ -254,7 +254,8 @@ class Pod:
     def _decide(self, now_s: float) -> None:
         self.ticks += 1
         self._decided_s = now_s
-        if self._settled and not self._look.is_stirred:
+        is_early = self.spec.epoch_s + now_s < self._rests_until_s
+        if is_early and not self._look.is_stirred:
             self._take_in(now_s)
         else:
             self._plan(now_s)
@@ -267,9 +268,6 @@ class Pod:
 
     def _take_in(self, now_s: float) -> None:
         """A tick of which nothing can come but what it remembers."""
-        if not self._look.active:
-            self._look.changes(now_s)
-            return
         changed = self._look.changes(now_s)
         snapshot = self._look.snapshot(now_s, self._hand.unload_s, changed)
         self.history = taken_in(self.policy, snapshot, changed, self.history)
@@ -286,7 +284,7 @@ class Pod:
             look.last = look.snapshot(now_s, self._hand.unload_s, dict(look.models))
         decision = plan(self.policy, look.last, self.history)
         self.history = decision.history
-        self._settled = self._thins and self._is_settled(decision, now_s)
+        self._rests_until_s = self._resting(decision, now_s)
         self._act(decision, now_s)
         self._door.saw(decision, now_s)
         if self.on_tick is not None:
@@ -299,14 +297,18 @@ class Pod:
         for action in decision.actions:
             self._hand.start(action, now_s)
 
-    def _is_settled(self, decision: Plan, now_s: float) -> bool:
-        return (
-            not decision.actions
+    def _resting(self, decision: Plan, now_s: float) -> float:
+        """Before when nothing comes of a plan unless something happens, by the snapshots' clock."""
+        is_settled = (
+            self._thins
+            and not decision.actions
             and not decision.holds
             and not self._look.is_overlaid
             and self._triton.gauge.is_settled(now_s)
-            and is_at_rest(self.policy, decision.history)
         )
+        if not is_settled:
+            return float("-inf")
+        return at_rest_until_s(self.policy, self._look.last, decision.history)
 
 
 def _budget_bytes(policy: Policy, spec: PodSpec) -> int | None:

@@ -4,17 +4,19 @@ Owns that argument. It rests on what a plan looks at: when no absent model is ca
 production plan can only take in what residents were asked for and who waits for a load under way,
 unless time itself makes it act (idle unloads, weekly windows, regular turns, failures to be
 forgiven). So after a plan that found nothing to do and nothing to hold, ticks only take in demand,
-by the production `advance`, until something else happens: an absent model is asked for, a load or
-an unload ends, anything fails, or the gauge of used memory moves.
+by the production `advance`, until the next regular turn of an absent model, or until something
+else happens: an absent model is asked for, a load or an unload ends, anything fails, or the gauge
+of used memory moves.
 
 A policy with a knob that is not listed here may act on time alone, so for it every tick is
 planned in full, until somebody has thought about that knob.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from policies.demand import advance, is_busy
+from policies.demand import advance, is_busy, turn_s
 from policies.history import History
 from policies.outlook import with_pool
 from policies.policy import Policy
@@ -70,15 +72,25 @@ def may_thin(policy: Policy) -> bool:
     return True
 
 
-def is_at_rest(policy: Policy, history: History) -> bool:
-    """Whether time alone changes nothing in it: no resident has failures to be forgiven, and no
-    absent model a next turn to be loaded for."""
-    return not history.leaving and not any(
-        past.failures
-        if past.resident_since_s is not None
-        else policy.prewarm and past.spells.turn_s is not None
-        for past in history.models.values()
-    )
+def at_rest_until_s(policy: Policy, snapshot: Snapshot, history: History) -> float:
+    """Before which moment time alone changes nothing, after a plan that found nothing to do.
+
+    At any moment it may while something leaves, or a resident has failures to be forgiven. Else
+    it does when an absent model has to load for its next turn. A turn that began before the plan
+    was none to load for, or the plan would have said so, and does not become one.
+    """
+    until_s = math.inf
+    if history.leaving:
+        return -math.inf
+    for name, past in history.models.items():
+        if past.resident_since_s is not None:
+            if past.failures:
+                return -math.inf
+        elif policy.prewarm and name in snapshot.models:
+            turn = turn_s(snapshot.models[name], past, snapshot.unload_s)
+            if turn is not None and turn[0] > snapshot.now_s:
+                until_s = min(until_s, turn[0])
+    return until_s
 
 
 def taken_in(
@@ -86,8 +98,11 @@ def taken_in(
 ) -> History:
     """What `advance` makes of ``history`` with the ``changed`` models in ``snapshot``.
 
-    The records of the others, and of residents that nobody uses, stay the same objects.
+    The records of the others, and of residents that nobody uses, stay the same objects. Time
+    alone changes only what all models have in common, which is drawn anew every so often.
     """
+    if not changed:
+        return with_pool(replace(history, at_s=snapshot.now_s))
     told = {
         name: model
         for name, model in changed.items()

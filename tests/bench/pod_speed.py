@@ -1,15 +1,20 @@
-"""How fast the faithful simulator goes: arrivals per second and milliseconds per tick, on one core.
+"""How fast the faithful simulator goes: arrivals a second on one core, at several budgets.
 
-Run: python -m tests.bench.pod_speed [minutes]
+Run: python -m tests.bench.pod_speed [seconds of traffic]
 
-500 models are asked for 104 times a second, most of them by timers, some at random. roomy: all
-are resident, so that ticks only take in demand. tight: half of their memory, filled with the
-busiest, so that most ticks are whole plans. What the plans alone took stands beside.
+dense: 100 models, 40 of them asked for 20 to 300 times a second, the others about once a minute.
+azure500: the busiest ten minutes of 500 functions, call by call, where ../shared/traces has them;
+few calls in a second, and many models that are asked for now and then, so that what it takes is
+what its plans take. Budgets are shares of the memory of all; the busiest models that fit are there
+from the start. Beside it a plain LRU in Python that queues and loads too, and decides nothing else.
 """
 
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
-from time import perf_counter
+from dataclasses import replace
+from pathlib import Path
+from time import process_time
 from unittest.mock import patch
 
 import numpy as np
@@ -21,77 +26,129 @@ from policies.policy import Policy
 from policies.snapshot import Snapshot
 from simulations.pod.run import Pod
 from simulations.pod.spec import PodSpec
-from simulations.workloads.arrivals import Arrivals, Workload
-from simulations.workloads.catalogue import drawn
+from simulations.workloads import azure
+from simulations.workloads.arrivals import Arrivals, Workload, joined
+from simulations.workloads.catalogue import Catalogue, drawn
 
-MODELS, TIMERS, RATE_PER_S = 500, 400, 104.0
-# Busiest first: one a second, and the slowest once in a quarter of an hour.
-PERIODS_S = np.geomspace(1.0, 900.0, TIMERS)
-NAMES = tuple(f"model-{number:03d}" for number in range(MODELS))
+TRACE = Path(__file__).resolve().parents[3] / "shared/traces/azure500/invocations.csv.gz"
+BUSY, QUIET = 40, 60
+RATES_PER_S = np.concatenate([np.geomspace(300.0, 20.0, BUSY), np.full(QUIET, 1 / 60)])
+# Short enough that one instance keeps up with the busiest.
+SERVICE_S = 0.002
+SECONDS = 600.0
 
 
-def traffic(minutes: int, seed: int = 7) -> Workload:
-    """A run of arrivals a minute: timers with little disorder, and Poisson by Zipf's law."""
+def dense(seconds: float, seed: int = 7) -> Workload:
+    """Poisson, in runs of ten seconds."""
 
     def runs() -> Iterator[Arrivals]:
         random = np.random.default_rng(seed)
-        phase_s = random.random(TIMERS) * PERIODS_S
-        share = 1 / np.arange(1, MODELS + 1)
-        left = RATE_PER_S - float((1 / PERIODS_S).sum())
-        for minute in range(minutes):
-            start_s = 60.0 * minute
-            parts = [(np.empty(0), np.empty(0, np.int32))]
-            for model in range(TIMERS):
-                every_s = PERIODS_S[model]
-                late_s = (phase_s[model] - start_s) % every_s
-                at_s = start_s + np.arange(late_s, 60.0, every_s)
-                parts.append((at_s, np.full(len(at_s), model, np.int32)))
-            count = random.poisson(60 * left)
-            drawn_models = random.choice(MODELS, count, p=share / share.sum())
-            parts.append((start_s + 60 * random.random(count), drawn_models.astype(np.int32)))
-            time_s = np.concatenate([at_s for at_s, _ in parts])
-            model_of = np.concatenate([models for _, models in parts])
+        for start_s in np.arange(0.0, seconds, 10.0):
+            lasts_s = min(10.0, seconds - start_s)
+            model = np.repeat(np.arange(len(RATES_PER_S)), random.poisson(RATES_PER_S * lasts_s))
+            time_s = start_s + lasts_s * random.random(len(model))
             order = np.argsort(time_s, kind="stable")
-            yield Arrivals(time_s[order], model_of[order], np.ones(len(order)))
+            yield Arrivals(time_s[order], model[order].astype(np.int32), np.ones(len(model)))
 
-    return Workload(NAMES, 60.0 * minutes, runs)
+    names = tuple(f"model-{number:03d}" for number in range(len(RATES_PER_S)))
+    return Workload(names, seconds, runs)
 
 
-def measure(name: str, share: float, minutes: int) -> None:
-    catalogue = drawn(NAMES)
-    total_bytes = sum(profile.size_bytes for profile in catalogue.values())
-    policy = Policy(budget=int(share * total_bytes))
-    resident: list[str] = []
-    left_bytes = int(share * total_bytes)
-    for model in NAMES:
-        if catalogue[model].size_bytes <= left_bytes:
-            left_bytes -= catalogue[model].size_bytes
-            resident.append(model)
-    spec = PodSpec(int(1.2 * share * total_bytes), resident=tuple(resident))
-    pod = Pod(traffic(minutes), catalogue, policy, spec)
+def busiest(every: Workload, seconds: float) -> Workload:
+    """The part of so many seconds with the most arrivals."""
+    time_s = np.concatenate([run.time_s for run in every.runs()])
+    starts_s = np.arange(0.0, max(every.duration_s - seconds, 1.0), 60.0)
+    counts = np.diff(np.searchsorted(time_s, [starts_s, starts_s + seconds]), axis=0)[0]
+    start_s = float(starts_s[counts.argmax()])
+    return every.part(start_s, start_s + seconds)
+
+
+def residents(workload: Workload, catalogue: Catalogue, budget_bytes: int) -> tuple[str, ...]:
+    """The busiest models that fit."""
+    every = joined(list(workload.runs()))
+    counts = np.bincount(every.model, minlength=len(workload.names))
+    found = []
+    for model in np.argsort(-counts, kind="stable").tolist():
+        name = workload.names[model]
+        if counts[model] and catalogue[name].size_bytes <= budget_bytes:
+            budget_bytes -= catalogue[name].size_bytes
+            found.append(name)
+    return tuple(found)
+
+
+def plain_lru(
+    workload: Workload, catalogue: Catalogue, budget_bytes: int, resident: tuple[str, ...]
+) -> int:
+    """LRU as one writes it in Python, with a queue and a load for each model; its cold arrivals."""
+    profiles = [catalogue[name] for name in workload.names]
+    held = OrderedDict.fromkeys(workload.names.index(name) for name in reversed(resident))
+    free_bytes = budget_bytes - sum(profiles[model].size_bytes for model in held)
+    free_s, wait_s, cold = [0.0] * len(profiles), 0.0, 0
+    for run in workload.runs():
+        for at_s, model in zip(run.time_s.tolist(), run.model.tolist(), strict=True):
+            profile = profiles[model]
+            if model in held:
+                held.move_to_end(model)
+            else:
+                cold += 1
+                while free_bytes < profile.size_bytes:
+                    free_bytes += profiles[held.popitem(last=False)[0]].size_bytes
+                held[model] = None
+                free_bytes -= profile.size_bytes
+                free_s[model] = at_s + profile.load_s
+            start_s = max(at_s, free_s[model])
+            wait_s += start_s - at_s
+            free_s[model] = start_s + profile.service_s
+    assert wait_s >= 0
+    return cold
+
+
+def measure(label: str, workload: Workload, catalogue: Catalogue, share: float) -> None:
+    budget_bytes = int(share * sum(profile.size_bytes for profile in catalogue.values()))
+    resident = residents(workload, catalogue, budget_bytes)
+    spec = PodSpec(2 * budget_bytes, resident=resident)
+    pod = Pod(workload, catalogue, Policy(budget=budget_bytes), spec)
     plans_s = []
 
     def timed(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
-        begun = perf_counter()
+        begun = process_time()
         decision = plan(policy, snapshot, history)
-        plans_s.append(perf_counter() - begun)
+        plans_s.append(process_time() - begun)
         return decision
 
-    begun = perf_counter()
+    begun = process_time()
     with patch("simulations.pod.run.plan", timed):
         outcome = pod.run()
-    took_s = perf_counter() - begun
+    took_s = process_time() - begun
+    begun = process_time()
+    plain_cold = plain_lru(workload, catalogue, budget_bytes, resident)
+    plain_s = process_time() - begun
     print(
-        f"{name:6} {outcome.requests:9,.0f} arrivals  {outcome.requests / took_s:9,.0f} a second  "
-        f"{pod.ticks:6} ticks of {1000 * took_s / pod.ticks:.2f} ms  "
-        f"{pod.planned:6} whole plans of {1000 * sum(plans_s) / len(plans_s):.2f} ms"
+        f"{label:8} {share:4.0%}  {outcome.requests / took_s:9,.0f} a second  "
+        f"{pod.ticks / took_s:6,.0f} ticks a second  "
+        f"{pod.planned:5} whole plans of {1000 * sum(plans_s) / len(plans_s):5.2f} ms, "
+        f"{sum(plans_s) / took_s:4.0%} of it  {outcome.cold_requests / outcome.requests:6.2%} cold"
+        f"   plain LRU {outcome.requests / plain_s:9,.0f} a second, "
+        f"{plain_cold / outcome.requests:6.2%} cold"
     )
 
 
 def main() -> None:
-    minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    measure("roomy", 1.2, minutes)
-    measure("tight", 0.5, minutes)
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    traffic = dense(seconds / 10)
+    catalogue = {
+        name: replace(profile, service_s=SERVICE_S)
+        for name, profile in drawn(traffic.names).items()
+    }
+    for share in (1.0, 0.5, 0.25):
+        measure("dense", traffic, catalogue, share)
+    if not TRACE.exists():
+        print("azure500: not measured, for ../shared/traces/azure500 is not there")
+        return
+    read, known = azure.load([TRACE])
+    traffic = busiest(read, seconds)
+    for share in (0.5, 0.25, 0.1):
+        measure("azure500", traffic, known or drawn(traffic.names), share)
 
 
 if __name__ == "__main__":

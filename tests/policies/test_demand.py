@@ -1,7 +1,7 @@
 """What is remembered of requests, residency and failures, and what counts as wanting."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -57,6 +57,16 @@ def test_a_quiet_model_keeps_the_very_same_record() -> None:
     assert second.models["a"] is first.models["a"]
     assert second.models["b"] is first.models["b"]
     assert second.at_s == MONDAY_S + 1
+
+
+def test_a_use_changes_what_it_says_and_nothing_else() -> None:
+    # Every field holds something other than its default, so that none can be forgotten.
+    past = ModelHistory(
+        **{each.name: f"some {each.name}" for each in fields(ModelHistory)}  # type: ignore[arg-type]
+    )
+    said = {"fast_rate": 1.0, "slow_rate": 2.0, "uses": 3.0, "credit": 4.0}
+    expected = replace(past, **said, rate_at_s=5.0, last_use_s=5.0)  # type: ignore[arg-type]
+    assert past.used(5.0, **said) == expected
 
 
 def test_a_model_of_which_nothing_happened_has_no_record() -> None:

@@ -1,14 +1,25 @@
 """When a model will be asked for again: the life table of its idle spells, and its reading."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import forecast
-from policies.forecast import AGES, EDGES_S, NO_SPELLS, UNKNOWN, Spells, age_of
+from policies.forecast import (
+    AGES,
+    EDGES_S,
+    NO_SPELLS,
+    UNKNOWN,
+    Question,
+    Spells,
+    age_of,
+    with_spells,
+)
 from policies.history import History, ModelHistory
-from policies.outlook import Outlook, outlooks, with_visit
+from policies.outlook import Outlook, outlooks, with_visits
 from tests.policies.world import MONDAY_S, policy_of
 
 POLICY = policy_of()
@@ -18,7 +29,7 @@ DAYS_S = st.floats(0, 200_000)
 def after(*seconds: float) -> Spells:
     spells = NO_SPELLS
     for each in seconds:
-        spells = spells.with_spell(each)
+        (spells,) = with_spells([spells], np.array([each]))
     return spells
 
 
@@ -26,7 +37,7 @@ def outlook(age_s: float, *spells_s: float, horizon_s: float = 300.0) -> Outlook
     past = ModelHistory(
         last_use_s=MONDAY_S - age_s,
         visited_at_s=MONDAY_S - age_s,
-        visit_rates=(1e-3, 1e-3, 1e-3),
+        visit_rates=(1e-3, 1e-3, 1e-3, 1e-3),
         spells=after(*spells_s),
     )
     policy = policy_of(horizon=horizon_s)
@@ -55,7 +66,7 @@ def test_a_busy_spell_does_not_wash_away_what_was_known_of_long_ones() -> None:
     nights = after(*[30_000.0] * 5)
     busy = nights
     for _ in range(500):
-        busy = busy.with_spell(1.0)
+        (busy,) = with_spells([busy], np.ones(1))
     night = int(age_of(np.array([30_000.0]))[0])
     assert busy.ended[night] == nights.ended[night]
 
@@ -100,13 +111,47 @@ def test_models_looked_at_together_look_as_they_do_alone(
         assert forecast.promise(*alone, age)[0] == promised[position]
 
 
+@given(st.lists(st.tuples(st.lists(DAYS_S, max_size=6), DAYS_S), max_size=5))
+def test_spells_taken_in_together_are_remembered_as_they_are_alone(
+    several: list[tuple[list[float], float]],
+) -> None:
+    before = [after(*seconds) for seconds, _ in several]
+    together = with_spells(before, np.array([last_s for _, last_s in several]))
+    assert together == [after(*seconds, last_s) for seconds, last_s in several]
+
+
+@given(
+    st.lists(DAYS_S, max_size=6),
+    st.lists(st.tuples(st.integers(0, AGES - 1), st.sampled_from([300.0, 900.0]), st.booleans())),
+)
+def test_a_kept_reading_is_what_would_be_read_anew(
+    seconds: list[float], asked: list[tuple[int, float, bool]]
+) -> None:
+    spells, pool = after(*seconds), tuple(UNKNOWN.tolist())
+    for age, within_s, is_pooled in asked:
+        question = Question(within_s, pool if is_pooled else ())
+        (fresh,) = forecast.read([after(*seconds)], np.array([age]), question)
+        assert spells.recall(age, question) in (None, fresh)
+        spells.keep(age, question, fresh)
+        assert spells.recall(age, question) == fresh
+
+
+def test_visits_taken_in_together_are_those_taken_in_one_by_one() -> None:
+    first, used = ModelHistory(), ModelHistory(last_use_s=MONDAY_S - 90)
+    again = replace(used, visited_at_s=MONDAY_S - 95, visit_rates=(1.0, 0.5, 0.25, 0.125))
+    still = replace(used, visited_at_s=MONDAY_S - 1)
+    pasts = [first, again, still, used]
+    together = with_visits(POLICY, pasts, MONDAY_S)
+    assert together == [with_visits(POLICY, [past], MONDAY_S)[0] for past in pasts]
+    assert [past.spells.ended != () for past in together] == [False, True, False, True]
+
+
 def test_requests_close_together_are_one_visit() -> None:
-    past = with_visit(POLICY, ModelHistory(), MONDAY_S)
+    (past,) = with_visits(POLICY, [ModelHistory()], MONDAY_S)
     for second in range(1, 5):
-        assert with_visit(POLICY, past, MONDAY_S + second) is past
-    again = with_visit(
-        POLICY, ModelHistory(last_use_s=MONDAY_S + 4, visited_at_s=MONDAY_S), MONDAY_S + 5
-    )
+        assert with_visits(POLICY, [past], MONDAY_S + second)[0] is past
+    before = ModelHistory(last_use_s=MONDAY_S + 4, visited_at_s=MONDAY_S)
+    (again,) = with_visits(POLICY, [before], MONDAY_S + 5)
     assert again.visited_at_s == MONDAY_S + 5
     assert again.spells == after(1.0)
 

@@ -111,6 +111,15 @@ def complaint(text: str) -> str:
             f"team.yaml:4: models.bert.footprint.GPU-0: 'lots'; allowed: {AMOUNT}",
         ),
         (
+            "models:\n  intent-x:\n    weight: heavy",
+            "team.yaml:3: models.intent-x.weight: 'heavy';"
+            " allowed: a number above 0 up to 1000000 or null",
+        ),
+        (
+            "models:\n  bool:\n    footprint: {int: lots}",
+            f"team.yaml:3: models.bool.footprint.int: 'lots'; allowed: {AMOUNT}",
+        ),
+        (
             "models:\n  1: {weight: 2}",
             "team.yaml:2: models.1: the key 1 is no text; allowed: a key in quotes",
         ),

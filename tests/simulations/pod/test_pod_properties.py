@@ -150,6 +150,40 @@ def test_thinning_changes_nothing_in_a_long_run_of_many_models() -> None:
     assert thinned.planned < thinned.ticks - 100
 
 
+def test_thinning_misses_no_regular_turn_of_an_absent_model() -> None:
+    """More timers than fit, with pauses in between that are long enough to rest in."""
+    many = tuple(f"timer-{number:02d}" for number in range(12))
+    periods_s = (240, 300, 360)
+    asks = [
+        (20.0 * n + at_s, name)
+        for n, name in enumerate(many)
+        for at_s in range(0, 3000, periods_s[n % 3])
+    ]
+    load = workload(asks, many, 3300)
+    catalogue = {name: Profile(GIB, load_s=2.0) for name in many}
+    policy, pod = Policy(budget=8 * GIB), PodSpec(10 * GIB)
+    thinned = Pod(load, catalogue, policy, pod, keep_stays=True)
+    every = Pod(load, catalogue, policy, pod, keep_stays=True, every_tick=True)
+    outcome = thinned.run()
+    assert same(outcome, every.run())
+    assert thinned.history == every.history
+    assert outcome.notes["load: foreseen"] > 10
+    assert thinned.planned < every.planned / 2
+
+
+def test_what_all_models_have_in_common_is_drawn_anew_though_nobody_asks() -> None:
+    load = workload([(0.0, "a"), (20.0, "a")], NAMES, DURATION_S)
+    catalogue = {name: Profile(GIB, load_s=1.0) for name in NAMES}
+    thinned, every = (
+        Pod(load, catalogue, Policy(budget=8 * GIB), PodSpec(10 * GIB), every_tick=every_tick)
+        for every_tick in (False, True)
+    )
+    thinned.run()
+    every.run()
+    assert thinned.planned < every.planned
+    assert thinned.history == every.history
+
+
 @settings(max_examples=20, deadline=None)
 @given(workloads, catalogues(), policies(), pods(), st.integers(0, 9))
 def test_the_same_seed_gives_the_same_outcome(
