@@ -5,28 +5,36 @@ the person who asked, where it cannot do what was asked.
 """
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from policies.policy import RankingName
-from policies.source import Problem
-from simulations import sweep, trial
+from policies.problems import Problem
+from policies.source import PRESETS
+from simulations import printed, sweep, trial
 from simulations.comparison import table
 from simulations.comparison.contest import compare as contest
 from simulations.comparison.contest import deciders
-from simulations.comparison.figures import figures
 from simulations.comparison.results import Comparison
-from simulations.outcome import Outcome
+from simulations.decider import named
 from simulations.reading import ScenarioError
 from simulations.residency.memory import MissingProfile
 from simulations.residency.named import POLICIES
 from simulations.scenario import Scenario, load
 from simulations.workloads.arrivals import WorkloadError
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 ERRORS = (ScenarioError, WorkloadError, MissingProfile)
+
+# What a shell gives a command that ctrl-C ended.
+_INTERRUPTED = 130
 
 
 def simulate(path: Path, *, as_json: bool = False, contrasts: bool = False) -> int:
@@ -41,16 +49,16 @@ def simulate(path: Path, *, as_json: bool = False, contrasts: bool = False) -> i
     bound_s = trial.bound_s(scenario) if scenario.needs_bound else None
     verdicts = trial.verdicts(scenario, outcome, bound_s)
     if as_json:
-        print(_as_json(scenario, outcome, bound_s, verdicts))
+        print(printed.as_json(scenario, outcome, bound_s, verdicts))
     else:
         console = Console()
         if scenario.about:
-            print(scenario.about)
-        console.print(_figures(scenario, outcome, bound_s))
+            console.print(scenario.about, markup=False, highlight=False)
+        console.print(printed.as_table(scenario, outcome, bound_s))
         if verdicts:
-            console.print(_expectations(verdicts))
+            console.print(printed.as_expectations(verdicts))
         if contrasts and scenario.contrasts:
-            console.print(_contrasts(scenario, outcome))
+            console.print(printed.as_contrasts(scenario, outcome))
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 
@@ -71,8 +79,8 @@ def compare(
     of all models together, between commas. html, json_out: files for a report and the figures.
     """
     found = []
-    console = Console()
-    console.width = max(console.width, table.WIDTH)
+    console = _wide()
+    _check_writable(html, json_out)
     shares = _shares(budgets)
     names = [name.strip() for name in policies.split(",") if name.strip()]
     with sweep.local(workers) as engine:
@@ -105,35 +113,98 @@ def tune(
     workers: int | None = None,
 ) -> int:
     """Searches the policy's values on the first half of the scenario's traffic, writes the best
-    to ``out`` and prints what they do on the second half.
+    to ``out`` and prints what they do on the second half, beside what others do there.
 
     on, scheduler: processes of this machine, or the Dask cluster whose scheduler has this
     address. candidates: policies that each of the two searches begins with.
+
+    Interrupted, it writes the best so far, or says that there is none yet, and returns 130.
     """
-    from rich.progress import Progress
-
+    from simulations.tuning import judging
     from simulations.tuning import space as spaces
-    from simulations.tuning.search import Search, total_runs
-    from simulations.tuning.writing import as_table, policy_file
+    from simulations.tuning.search import Search, halves, total_runs
+    from simulations.tuning.writing import as_table, policy_file, verdict
 
+    _check_writable(out)
     scenario = load(path)
     if _is_skipped(scenario):
         return 0
-    if scenario.decider.is_fast:
-        allowed = "speed: faithful, for a residency policy has no values to search"
-        raise ScenarioError([Problem(str(path), None, "speed", "fast", allowed)])
-    searched = spaces.DEFAULT if space is None else spaces.load(space)
     console = Console(stderr=True)
+    if scenario.decider.is_fast:
+        scenario = _faithful(scenario, console)
+    searched = spaces.DEFAULT if space is None else spaces.load(space)
+    first, _ = halves(scenario)
+    judged = None
     engines = sweep.dask(scheduler, workers) if on == "dask" else sweep.local(workers)
-    with engines as engine, Progress(console=console) as progress:
-        bar = progress.add_task("runs", total=total_runs(candidates))
-        search = Search(scenario, searched, engine, lambda: progress.advance(bar))
-        tuned = search.tune(candidates, seed)
-        progress.update(bar, total=tuned.runs)
-    out.write_text(policy_file(scenario, searched, tuned, seed), "utf-8")
-    Console().print(as_table(searched, tuned))
+    with engines as engine, _bar(console) as bar:
+        runs = bar.add_task("searching", total=None)
+        search = Search(first, searched, engine, lambda: bar.advance(runs))
+        # Here and not around the engine, whose end would wait for all runs that are still to come.
+        try:
+            total = total_runs(candidates) + judging.total_runs(scenario.decider)
+            bar.update(runs, total=total)
+            search.tune(candidates, seed)
+            total = search.runs + judging.total_runs(scenario.decider)
+            bar.update(runs, description="judging", total=total)
+            judged = judging.judge(scenario, search.best, engine, lambda: bar.advance(runs))
+        except KeyboardInterrupt:
+            bar.update(runs, description="interrupted")
+    if judged is None and not search.share:
+        _say(console, f"interrupted in the first round: nothing was found, {out} is not written")
+        return _INTERRUPTED
+    out.write_text(policy_file(scenario, search, judged, seed), "utf-8")
+    if judged is None:
+        _say(console, f"interrupted after {search.runs} runs: {out} is the best so far, not judged")
+        return _INTERRUPTED
+    screen = _wide()
+    screen.print(as_table(searched, judged))
+    for line in verdict(searched, judged):
+        _say(screen, line)
     print(f"policy: {out}")
     return 0
+
+
+def _faithful(scenario: Scenario, console: Console) -> Scenario:
+    """The scenario with the default policy, for a residency policy has no values to search."""
+    default = PRESETS[0]
+    slower = "a scenario of the fast speed is tuned at the faithful one, which is slower"
+    _say(console, f"{scenario.name}: {slower}, from the preset {default} on")
+    place = (scenario.name, None)
+    return replace(scenario, decider=named(default, "faithful", scenario.base, place))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> "Progress":
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    return Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        # A log has no use for a bar.
+        disable=not console.is_terminal,
+    )
+
+
+def _wide() -> Console:
+    """As wide as tables of figures are: cut figures would be wrong ones."""
+    console = Console()
+    console.width = max(console.width, table.WIDTH)
+    return console
+
+
+def _check_writable(*files: Path | None) -> None:
+    """Raises ScenarioError for a file that could not be written, before anything has run."""
+    for file in filter(None, files):
+        folder = file.parent
+        fits = not file.is_dir() and folder.is_dir() and os.access(folder, os.W_OK)
+        if not fits:
+            allowed = "a file in a folder that is there and may be written to"
+            raise ScenarioError([Problem(str(file), None, "(file)", "cannot be written", allowed)])
 
 
 def _is_skipped(scenario: Scenario) -> bool:
@@ -169,65 +240,6 @@ def _write_reports(found: Sequence[Comparison], html: Path) -> None:
         path = html if len(found) == 1 else html.with_stem(f"{html.stem}-{comparison.scenario}")
         path.write_text(page(comparison), "utf-8")
         print(f"report: {path}")
-
-
-# --- what is printed -----------------------------------------------------------------------------
-
-
-def _figures(scenario: Scenario, outcome: Outcome, bound_s: float | None) -> Table:
-    found = Table(title=f"{scenario.name}: {outcome.policy}", title_justify="left")
-    found.add_column("figure")
-    found.add_column("value", justify="right")
-    for name, value in figures(outcome, bound_s).items():
-        found.add_row(name, table.number(value))
-    return found
-
-
-def _expectations(verdicts: Sequence[trial.Verdict]) -> Table:
-    found = Table(title="expectations", title_justify="left")
-    for title in ("", "figure", "value", "expected", "why"):
-        found.add_column(title, justify="right" if title == "value" else "left")
-    for verdict in verdicts:
-        found.add_row(
-            "[green]holds[/]" if verdict.holds else "[red]FAILS[/]",
-            verdict.figure,
-            table.number(verdict.value),
-            str(verdict.expected),
-            verdict.expected.why,
-        )
-    return found
-
-
-def _contrasts(scenario: Scenario, outcome: Outcome) -> Table:
-    found = Table(title="with other values of its knobs", title_justify="left")
-    for title in ("knob", "value", "figure", "here", "with it", "why"):
-        found.add_column(title, justify="right" if title in ("here", "with it") else "left")
-    here = figures(outcome)
-    for contrast in scenario.contrasts:
-        other = figures(trial.run(trial.contrasted(scenario, contrast)))
-        found.add_row(
-            contrast.knob,
-            str(contrast.value),
-            contrast.figure,
-            table.number(here[contrast.figure]),
-            table.number(other[contrast.figure]),
-            contrast.why,
-        )
-    return found
-
-
-def _as_json(
-    scenario: Scenario, outcome: Outcome, bound_s: float | None, verdicts: Sequence[trial.Verdict]
-) -> str:
-    values = {
-        "scenario": scenario.name,
-        "policy": outcome.policy,
-        "budget_bytes": outcome.budget_bytes,
-        "figures": figures(outcome, bound_s),
-        "notes": dict(outcome.notes),
-        "expectations": {verdict.figure: verdict.holds for verdict in verdicts},
-    }
-    return json.dumps(values, indent=2, allow_nan=False)
 
 
 def _all_as_json(found: Sequence[Comparison]) -> str:

@@ -7,18 +7,19 @@ comes of it (`simulations.trial`). Durations and memory carry their unit, as in 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from policies.policy import Section
-from policies.source import Problem
+from policies.problems import Lines, Place, Problem, line_of, near
 from simulations.comparison.figures import FIGURES, TO_BOUND
 from simulations.decider import Decider, Speed, deciding
 from simulations.pod.spec import PodSpec
 from simulations.podsection import PodSection, pod_spec
-from simulations.reading import Key, Lines, ScenarioError, line_of, mapping, near, section, text_of
+from simulations.reading import ScenarioError, mapping, section, text_of
 from simulations.workloads.drawn_spec import Seed
 from simulations.workloads.spec import WorkloadSpec
 
@@ -101,6 +102,7 @@ class _ScenarioFile(Section):
 class Scenario:
     """A scenario that can be run. Paths in it are relative to ``base``.
 
+    about: paragraphs of prose, an empty line between them.
     window: only the traffic from the first second on and before the second; None is all of it.
     """
 
@@ -163,17 +165,16 @@ def parsed(text: str, file: str = "scenario", base: Path = Path(), name: str = "
 
 
 def _leading_comment(text: str) -> str:
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return "\n".join(lines).strip()
+    """Its paragraphs, with an empty line between them; where a line ends means nothing."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    said = [line.lstrip("#").strip() for line in lines]
+    paragraphs = (" ".join(group) for full, group in groupby(said, key=bool) if full)
+    return "\n\n".join(paragraphs)
 
 
 def _check_figures(said: _ScenarioFile, lines: Lines, file: str) -> None:
     known = {*FIGURES, *TO_BOUND}
-    keys: list[Key] = [("expectations", name) for name in said.expectations if name not in known]
+    keys: list[Place] = [("expectations", name) for name in said.expectations if name not in known]
     keys += [
         ("contrasts", str(number), "figure", contrast.figure)
         for number, contrast in enumerate(said.contrasts)

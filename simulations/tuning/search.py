@@ -1,15 +1,14 @@
 """Searches a policy's values: many candidates on little traffic, fewer and fewer on more of it.
 
-Owns the search (successive halving over Sobol points, then once more around the best) and which
-part of the traffic it may see: the first half. What it found is told on the second half, which
-took no part in finding it. Refuses to know where the runs happen.
+Owns the search: successive halving over Sobol points, then once more around the best. It sees the
+scenario that it is given, and that is the first half of one. Refuses to know where the runs happen.
 
 The result depends on the scenario, the space and the seed alone. Each round's candidates are
 drawn before it begins, and its results are taken in their order, whoever was first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,26 +24,10 @@ Values = Mapping[str, Any]
 Figures = Mapping[str, float]
 Points = NDArray[np.float64]
 
-# How much of the first half a round sees, and one in how many of its candidates goes on.
+# How much of the traffic a round sees, and one in how many of its candidates goes on.
 _ROUNDS = ((0.25, 4), (0.5, 4), (1.0, 1))
 _AROUND = 0.15
 """Half a side of the box around the best in which the second search looks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """values: what was found; nothing where no candidate was better than the policy as it was.
-
-    before, after: figures of the policy as it was and as found, on the first half that was
-    searched, and on the second. runs: how many it took.
-    """
-
-    values: Values
-    before_first: Figures
-    after_first: Figures
-    before_second: Figures
-    after_second: Figures
-    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +41,21 @@ class _Candidate:
 
 @dataclass(slots=True)
 class Search:
-    """seen: called once for each run that is over."""
+    """seen: called once for each run that is over.
+
+    best: the values that were best so far; nothing where that is the policy as it was.
+    share: how much of the traffic they were best on; 0 before anybody was.
+    """
 
     scenario: Scenario
     space: Space
     engine: Engine
     seen: Callable[[], None]
     runs: int = 0
+    best: Values = field(default_factory=dict)
+    share: float = 0.0
 
-    def tune(self, candidates: int, seed: int) -> Tuned:
+    def tune(self, candidates: int, seed: int) -> Values:
         """The best values found. candidates: of each search, rounded up to a power of two.
 
         Raises ScenarioError: a knob that the policy does not have, or a value it refuses.
@@ -77,23 +66,14 @@ class Search:
         best = self._best([before, *self._at(points)])
         centre = _middle(sides) if best.point is None else best.point
         around = centre + _AROUND * (2 * _sobol(sides, max(2, candidates // 2), seed + 1) - 1)
-        found = self._best([before, best, *self._at(np.clip(around, 0.0, 1.0))])
-        first, second = self._halves()
-        policies = [{}, found.values]
-        told = self._measure([(first, each) for each in policies])
-        told += self._measure([(second, each) for each in policies])
-        before_first, after_first, before_second, after_second = told
-        return Tuned(
-            found.values, before_first, after_first, before_second, after_second, self.runs
-        )
+        return self._best([before, best, *self._at(np.clip(around, 0.0, 1.0))]).values
 
     def _at(self, points: Points) -> list[_Candidate]:
         return [_Candidate(self.space.values(point), point) for point in points]
 
     def _best(self, candidates: Sequence[_Candidate]) -> _Candidate:
-        first, _ = self._halves()
         for share, one_in in _ROUNDS:
-            part = replace(first, window=_share(first.window, share))
+            part = replace(self.scenario, window=_share(self.scenario.window, share))
             found = self._measure([(part, each.values) for each in candidates])
             scored = [
                 replace(each, score=self.space.score(its))
@@ -103,13 +83,9 @@ class Search:
             ranked = sorted(scored, key=lambda each: each.score)
             kept = ranked[: max(1, -(-len(ranked) // one_in))]
             candidates = kept + [e for e in ranked[len(kept) :] if not e.values]
+            if share >= self.share:
+                self.best, self.share = ranked[0].values, share
         return min(candidates, key=lambda each: each.score)
-
-    def _halves(self) -> tuple[Scenario, Scenario]:
-        workload, _ = trial.traffic(self.scenario)
-        end_s = workload.duration_s
-        first = replace(self.scenario, window=(0.0, end_s / 2))
-        return first, replace(self.scenario, window=(end_s / 2, end_s))
 
     def _measure(self, tasks: Sequence[tuple[Scenario, Values]]) -> list[Figures]:
         runs = [
@@ -117,16 +93,25 @@ class Search:
             for scenario, values in tasks
         ]
         found = []
-        for each in self.engine(_figures, runs):
+        for each in self.engine(figures_of, runs):
             found.append(each)
+            self.runs += 1
             self.seen()
-        self.runs += len(found)
         return found
+
+
+def halves(scenario: Scenario) -> tuple[Scenario, Scenario]:
+    """The scenario with the first half of its traffic, which is searched, and with the second,
+    which takes no part in that."""
+    workload, _ = trial.traffic(scenario)
+    end_s = workload.duration_s
+    first = replace(scenario, window=(0.0, end_s / 2))
+    return first, replace(scenario, window=(end_s / 2, end_s))
 
 
 def total_runs(candidates: int) -> int:
     """How many runs a search with so many candidates takes, at most."""
-    total = 4
+    total = 0
     for count in (_power(candidates) + 1, _power(max(2, candidates // 2)) + 2):
         for _, one_in in _ROUNDS:
             total += count
@@ -134,7 +119,7 @@ def total_runs(candidates: int) -> int:
     return total
 
 
-def _figures(scenario: Scenario) -> Figures:
+def figures_of(scenario: Scenario) -> Figures:
     return figures(trial.run(scenario))
 
 

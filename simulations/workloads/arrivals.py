@@ -20,6 +20,10 @@ class WorkloadError(ValueError):
         super().__init__(f"{place}: {problem}")
         self.source, self.line, self.problem = source, line, problem
 
+    def __reduce__(self) -> tuple[type["WorkloadError"], tuple[Path | str, int | None, str]]:
+        # By the arguments it was made with: it may be raised in another process.
+        return type(self), (self.source, self.line, self.problem)
+
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:

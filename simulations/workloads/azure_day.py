@@ -6,7 +6,6 @@ each minute in which a function is called while the file is read, and 12 after t
 
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -106,7 +105,9 @@ def _by_minute(
 def _header(path: Path, line: int, text: str) -> _Header:
     columns = lines.fields(path, line, text)
     if "HashFunction" not in columns:
-        problem = f"no column HashFunction in {_listed(columns)}; allowed: the columns {_COLUMNS}"
+        problem = (
+            f"no column HashFunction in {lines.listed(columns)}; allowed: the columns {_COLUMNS}"
+        )
         raise WorkloadError(path, line, problem)
     minutes = sorted(
         (int(match[1]), place)
@@ -114,7 +115,9 @@ def _header(path: Path, line: int, text: str) -> _Header:
         if (match := _MINUTE.fullmatch(column))
     )
     if not minutes:
-        raise WorkloadError(path, line, f"no minute in {_listed(columns)}; allowed: {_COLUMNS}")
+        raise WorkloadError(
+            path, line, f"no minute in {lines.listed(columns)}; allowed: {_COLUMNS}"
+        )
     for (before, _), (after, _) in pairwise(minutes):
         if after != before + 1:
             problem = f"minute {after} follows minute {before}; allowed: each minute once, no gap"
@@ -175,7 +178,3 @@ def _counts_one_by_one(
             raise lines.wrong(path, line, minute, fields[place], _COUNT)
         calls[index] = int(text)
     return calls
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:6]) + (", ..." if len(columns) > 6 else "")

@@ -83,7 +83,7 @@ def _said(
     wanted = next((column for column in columns if column in header), None)
     if not {"HashApp", "HashFunction"} & set(keys) or wanted is None:
         needed = f"HashOwner, HashApp, HashFunction and {' or '.join(columns)}"
-        raise WorkloadError(path, number, f"columns {', '.join(header)}; allowed: {needed}")
+        raise WorkloadError(path, number, f"columns {lines.listed(header)}; allowed: {needed}")
     places, at = [header.index(column) for column in keys], header.index(wanted)
     models: dict[tuple[str, ...], list[str]] = {}
     for identity, name in names.items():

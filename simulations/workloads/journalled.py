@@ -159,13 +159,9 @@ def _lines(file: Path) -> Iterator[str]:
     with TextIOWrapper(
         lines.unpacked(file), encoding="utf-8", errors="surrogateescape", newline="\n"
     ) as text:
-        number = 0
         try:
-            for line in text:
-                number += 1
-                yield line
+            yield from text
         except EOFError:
             return  # cut short by a crash, as a torn line is
         except (gzip.BadGzipFile, zlib.error) as error:
-            problem = f"the gzip file is damaged after this line: {error}; allowed: a whole one"
-            raise WorkloadError(file, number, problem) from None
+            raise lines.damaged(file, error) from None

@@ -8,13 +8,16 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from simulations.workloads.arrivals import WorkloadError
 
 _BOM = b"\xef\xbb\xbf"
+_GZIP = 16 + zlib.MAX_WBITS
+_STEP_BYTES = 64
 
 
 def unpacked(path: Path) -> BinaryIO:
@@ -27,7 +30,8 @@ def unpacked(path: Path) -> BinaryIO:
         # The buffer saves a call into gzip for every line.
         return io.BufferedReader(gzip.GzipFile(path), 1 << 18) if packed else path.open("rb")
     except OSError as error:
-        raise WorkloadError(path, None, f"cannot be read: {error.strerror}") from None
+        problem = f"cannot be read: {error.strerror}; allowed: a readable file"
+        raise WorkloadError(path, None, problem) from None
 
 
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -47,12 +51,32 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError as error:
             problem = f"byte {error.object[error.start]:#04x} is not UTF-8; allowed: UTF-8 text"
             raise WorkloadError(path, number, problem) from None
-        except EOFError:
-            problem = "the gzip file is cut short after this line; allowed: a whole one"
-            raise WorkloadError(path, number, problem) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            problem = f"the gzip file is damaged after this line: {error}; allowed: a whole one"
-            raise WorkloadError(path, number, problem) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> WorkloadError:
+    """The error of a gzip file that ends too early or holds what nobody packed."""
+    line = _whole_lines(path)
+    where = "after this line" if line else "in its first line"
+    what = "cut short" if isinstance(error, EOFError) else "damaged"
+    why = "" if isinstance(error, EOFError) else f": {error}"
+    problem = f"the gzip file is {what} {where}{why}; allowed: a whole one"
+    return WorkloadError(path, line or None, problem)
+
+
+def _whole_lines(path: Path) -> int:
+    """How many lines come out of a damaged gzip file. Where it does not simply end, the step that
+    meets the damage gives nothing, and so the steps are small."""
+    count, inflate = 0, zlib.decompressobj(_GZIP)
+    with path.open("rb") as file, suppress(zlib.error):
+        while packed := file.read(_STEP_BYTES):
+            while packed:
+                count += inflate.decompress(packed).count(b"\n")
+                packed = inflate.unused_data
+                if inflate.eof:
+                    inflate = zlib.decompressobj(_GZIP)
+    return count
 
 
 def fields(path: Path, line: int, text: str) -> list[str]:
@@ -69,5 +93,13 @@ def fields(path: Path, line: int, text: str) -> list[str]:
 
 def wrong(path: Path, line: int, column: str, value: str, allowed: str) -> WorkloadError:
     """The error of one value: which column, what stands there, what may."""
-    shown = value if len(value) <= 60 else f"{value[:57]}..."
-    return WorkloadError(path, line, f"{column} is {shown!r}; allowed: {allowed}")
+    return WorkloadError(path, line, f"{column} is {_short(value)!r}; allowed: {allowed}")
+
+
+def listed(columns: Sequence[str]) -> str:
+    """The first of a header's columns."""
+    return ", ".join(map(_short, columns[:6])) + (", ..." if len(columns) > 6 else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -4,7 +4,7 @@ Owns how text becomes rows: many lines at once, and one by one only where someth
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from simulations.workloads.table_rows import (
     NUMBERS,
     Names,
     Rows,
+    Wrong,
     check,
     refusal,
 )
@@ -44,18 +45,25 @@ def read(path: Path, names: Names) -> Iterator[Rows]:
         if rows is None:
             raise _what_is_wrong(path, chunk, header, names, seconds)
 
-        def error(line: int, column: str, value: str, allowed: str) -> WorkloadError:
-            return lines.wrong(path, line, column, value, allowed)
-
-        check(rows, error)
+        check(rows, _as_written(path, dict(chunk), header))
         yield rows
+
+
+def _as_written(path: Path, texts: Mapping[int, str], header: list[str]) -> Wrong:
+    """Errors that show values as the lines have them, and not as the numbers they mean."""
+
+    def error(line: int, column: str, _value: str, allowed: str) -> WorkloadError:
+        value = lines.fields(path, line, texts[line])[header.index(column)]
+        return lines.wrong(path, line, column, value, allowed)
+
+    return error
 
 
 def check_columns(path: Path, line: int | None, header: list[str]) -> None:
     unknown = [column for column in header if column not in (*NUMBERS, "model")]
     missing = [column for column in ("time", "model") if column not in header]
     if unknown or missing or len(set(header)) < len(header):
-        problem = f"the columns are {', '.join(header)}; allowed: {COLUMNS}, each once"
+        problem = f"the columns are {lines.listed(header)}; allowed: {COLUMNS}, each once"
         raise WorkloadError(path, line, problem)
 
 

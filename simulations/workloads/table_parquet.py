@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.workloads import lines
 from simulations.workloads.arrivals import WorkloadError
 from simulations.workloads.table_csv import check_columns
 from simulations.workloads.table_rows import ALLOWED, Names, Rows, check, refusal
@@ -36,7 +37,7 @@ def batches(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
             missing = [column for column in columns or there if column not in there]
             if missing:
                 needed = ", ".join(columns or [])
-                problem = f"the columns are {', '.join(there)}; allowed: {needed}"
+                problem = f"the columns are {lines.listed(there)}; allowed: {needed}"
                 raise WorkloadError(path, None, problem)
             if not file.metadata.num_rows:
                 raise WorkloadError(path, None, "no row; allowed: one or more")
@@ -80,8 +81,24 @@ def texts(path: Path, batch: Any, column: str, first: int) -> list[str]:
         values = values.dictionary_decode()
     if not (pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)):
         raise WorkloadError(path, None, f"{column} is of type {values.type}; allowed: text")
-    words: list[str] = _complete(path, values, column, first, "a name").to_pylist()
+    _complete(path, values, column, first, "a name")
+    try:
+        words: list[str] = values.to_pylist()
+    except UnicodeDecodeError:
+        raise _not_text(path, values, column, first) from None
     return words
+
+
+def _not_text(path: Path, values: Any, column: str, first: int) -> WorkloadError:
+    """The error of the first of these values that is not UTF-8."""
+    for row, value in enumerate(values, first):
+        try:
+            value.as_py()
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            problem = f"row {row}: {column} holds byte {byte:#04x}, which is not UTF-8"
+            return WorkloadError(path, None, f"{problem}; allowed: UTF-8 text")
+    raise AssertionError("values that could not be read at once can be read one by one")
 
 
 def numeric(

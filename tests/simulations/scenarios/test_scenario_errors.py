@@ -1,6 +1,5 @@
 """What is wrong with a scenario is said with its file, line, key, value and what is allowed."""
 
-import pickle
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,6 @@ def test_each_mistake_is_named_with_its_place_and_what_is_allowed(
 def test_every_problem_is_told_at_once() -> None:
     said = problems(SMALL.replace("6GiB", "x").replace("rate: 0.2", "rate: x"))
     assert len(said.splitlines()) == 2
-
-
-def test_an_error_of_another_process_says_the_same() -> None:
-    with pytest.raises(ScenarioError) as raised:
-        parsed(SMALL.replace("6GiB", "x"))
-    again = pickle.loads(pickle.dumps(raised.value))
-    assert (str(again), again.problems) == (str(raised.value), raised.value.problems)
 
 
 def test_a_key_that_is_nearly_right_is_suggested() -> None:

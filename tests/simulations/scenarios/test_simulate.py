@@ -29,6 +29,24 @@ def test_it_says_which_expectations_hold(small: Path, capsys: pytest.CaptureFixt
     assert "there is traffic" in said
 
 
+def test_the_comment_is_wrapped_to_the_width_there_is_and_not_as_the_file_does(
+    small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    comment = "# one two three\n# four [five] 6\n#\n# and another paragraph\n"
+    small.write_text(
+        SMALL.replace("# Two models take turns, for there is memory for one.\n", comment)
+    )
+    commands.simulate(small)
+    said = capsys.readouterr().out
+    assert said.startswith("one two three four [five] 6\n\nand another paragraph\n")
+    small.write_text(SMALL.replace("# Two models", "# Two models " + "on and " * 20))
+    commands.simulate(small)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert 50 < len(first.strip()) <= 60
+    assert second.startswith(("on", "and"))
+
+
 def test_it_fails_when_an_expectation_does(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small.write_text(SMALL.replace("at_least: 20", "at_least: 20000"))
     assert commands.simulate(small) == 1

@@ -217,7 +217,7 @@ def test_a_gzip_cut_short_names_the_line_it_reached(tmp_path: Path) -> None:
 def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
     path = tmp_path / "day.csv.gz"
     path.write_text("HashFunction,1\n")
-    with pytest.raises(WorkloadError, match="damaged after this line"):
+    with pytest.raises(WorkloadError, match="damaged in its first line: Not a gzip"):
         azure.load([path])
 
 

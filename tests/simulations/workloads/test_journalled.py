@@ -127,7 +127,7 @@ def test_a_folder_without_a_journal_and_a_damaged_file_are_told(tmp_path: Path) 
     with pytest.raises(WorkloadError, match="no tick; allowed: a journal with one or more"):
         journalled.load(tmp_path)
     (tmp_path / "journal-20260131T080000Z-000001.jsonl.gz").write_bytes(b"no gzip")
-    with pytest.raises(WorkloadError, match="damaged after this line"):
+    with pytest.raises(WorkloadError, match="damaged in its first line: Not a gzip"):
         journalled.load(tmp_path)
     with pytest.raises(WorkloadError, match="cannot be read"):
         journalled.load(tmp_path / "nowhere.jsonl")

@@ -1,6 +1,8 @@
 """A plain table of arrivals: its clock, its order, and what is said of a bad line."""
 
 import gzip
+import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,6 +109,9 @@ def test_a_table_of_many_pieces_is_the_same_from_memory_and_from_the_file(tmp_pa
         (["1,a,5,1", "-2,a,5,1"], 3, "time is '-2'; allowed: seconds, 0 or more"),
         (["1,a,5,1", "nan,a,5,1"], 3, "time is 'nan'"),
         (["inf,a,5,1"], 2, "time is 'inf'"),
+        (["1e400,a,5,1"], 2, "time is '1e400'"),
+        (["1960-01-01T00:00:00Z,a,5,1"], 2, "time is '1960-01-01T00:00:00Z'"),
+        (["1,a,5,nan"], 2, "weight is 'nan'; allowed: a number of requests above 0"),
         (["1,a,5,1", "", ",a,5,1"], 4, "time is ''"),
         (["1,,5,1"], 2, "model is ''; allowed: a name"),
         (["1,a,,1"], 2, "service_ms is ''; allowed: milliseconds, 0 or more"),
@@ -167,14 +172,82 @@ def test_a_bad_header_is_told(
     assert words in raised.value.problem
 
 
-def test_a_gzip_cut_short_names_the_line_it_reached(tmp_path: Path) -> None:
+def test_a_gzip_cut_short_names_the_last_line_that_came_whole(tmp_path: Path) -> None:
     lines = [f"{number},model-{number % 97}" for number in range(50_000)]
     path = csv(tmp_path, "time,model", *lines, name="table.csv.gz")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half)
+    came = zlib.decompressobj(31).decompress(half).count(b"\n")
+    assert 10_000 < came < 40_000
+    with pytest.raises(WorkloadError, match="cut short after this line; allowed: a whole") as at:
+        table.load(path)
+    assert at.value.line == came
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "words"),
+    [
+        (lambda packed: packed[:-4], 2001, "cut short after this line"),
+        (lambda packed: packed[:8], None, "cut short in its first line"),
+        (lambda packed: packed[:-8] + b"abcdefgh", 1990, "damaged after this line: CRC check"),
+        (lambda packed: packed + b"more", 2001, "damaged after this line: Not a gzipped file"),
+        (lambda packed: packed[:10] + b"\xff" + packed[11:], None, "damaged in its first line: "),
+        (gzip.decompress, None, "damaged in its first line: Not a gzipped file (b'ti')"),
+    ],
+)
+def test_a_damaged_gzip_names_the_last_line_that_came_whole(
+    tmp_path: Path, damage: Callable[[bytes], bytes], line: int | None, words: str
+) -> None:
+    rows = (f"{number},model-{number % 97}" for number in range(2000))
+    path = csv(tmp_path, "time,model", *rows, name="table.csv.gz")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(WorkloadError) as raised:
+        table.load(path)
+    assert raised.value.line == pytest.approx(line, abs=20)
+    assert f"the gzip file is {words}" in raised.value.problem
+
+
+def test_a_gzip_of_several_parts_is_read_whole_and_so_is_what_comes_before_damage(
+    tmp_path: Path,
+) -> None:
+    path = csv(tmp_path, "time,model", "1,a", name="table.csv.gz")
+    path.write_bytes(path.read_bytes() + gzip.compress(b"2,b\n3,a\n"))
+    assert whole(path).model.tolist() == [0, 1, 0]
+    path.write_bytes(path.read_bytes() + gzip.compress(b"4,b\n")[:-3])
     with pytest.raises(WorkloadError, match="cut short after this line") as raised:
         table.load(path)
-    assert raised.value.line is not None
-    assert 10_000 < raised.value.line < 40_000
+    assert raised.value.line == 5
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz", "table.parquet"])
+def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).mkdir()
+    with pytest.raises(WorkloadError, match=rf"folder/{name}: cannot be read.* directory"):
+        table.load(tmp_path / "folder" / name)
+    # Nobody may open this one, whatever rights they have.
+    (tmp_path / name).symlink_to(tmp_path / name)
+    with pytest.raises(WorkloadError, match=r"cannot be read.*symbolic links.*; allowed: a "):
+        table.load(tmp_path / name)
+
+
+def test_an_endless_field_is_named_and_not_printed_whole(tmp_path: Path) -> None:
+    endless = "x" * 200_000
+    for line, text in ((1, f"time,{endless}"), (2, f"time,model\n1,{endless}")):
+        with pytest.raises(WorkloadError, match=r"field larger than field limit \(131072\)") as at:
+            table.load(csv(tmp_path, text))
+        assert at.value.line == line
+    shorter = "x" * 100_000
+    for text in (f"time,{shorter}", f"time,model\n{shorter},a"):
+        with pytest.raises(WorkloadError) as at:
+            table.load(csv(tmp_path, text))
+        assert len(at.value.problem) < 250
+
+
+def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
+    header = ",".join(f"c{number}" for number in range(1440))
+    with pytest.raises(WorkloadError, match=r"the columns are c0, .*, c5, \.\.\.; allowed: time"):
+        table.load(csv(tmp_path, header))
 
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
@@ -224,6 +297,12 @@ def test_bad_parquet_names_the_row(tmp_path: Path, columns: dict[str, object], w
     with pytest.raises(WorkloadError) as raised:
         table.load(packed(tmp_path, **columns))
     assert words in raised.value.problem
+
+
+def test_parquet_text_that_is_not_utf8_names_the_row(tmp_path: Path) -> None:
+    odd = pa.array([b"a", b"caf\xe9"]).view(pa.string())
+    with pytest.raises(WorkloadError, match="row 2: model holds byte 0xe9, which is not UTF-8"):
+        table.load(packed(tmp_path, time=[1.0, 2.0], model=odd))
 
 
 def test_parquet_cut_short_is_told(tmp_path: Path) -> None:
