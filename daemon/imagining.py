@@ -39,6 +39,10 @@ def compare(
     budgets: Annotated[
         str, typer.Option(help="Percentages of the size of all models, with commas.")
     ] = "10,25,50",
+    half: Annotated[
+        Literal["first", "second"] | None,
+        typer.Option(help="Only this half of the traffic; all of it by default."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report with plots.")] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write all figures as JSON.")
@@ -54,6 +58,7 @@ def compare(
             scenarios,
             policies=policies,
             budgets=budgets,
+            half=half,
             html=html,
             json_out=json_out,
             markdown=markdown,

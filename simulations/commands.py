@@ -67,6 +67,7 @@ def compare(
     *,
     policies: str = "",
     budgets: str = "10,25,50",
+    half: trial.Half | None = None,
     html: Path | None = None,
     json_out: Path | None = None,
     markdown: bool = False,
@@ -76,7 +77,8 @@ def compare(
 
     policies: names between commas, of rivals, presets or policy files, and ``scenario`` for the
     scenario's own; by default that and all rivals of its speed. budgets: percentages of the size
-    of all models together, between commas. html, json_out: files for a report and the figures.
+    of all models together, between commas. half: of the traffic, which everybody begins without
+    a memory; all of it by default. html, json_out: files for a report and the figures.
     """
     found = []
     console = _wide()
@@ -88,6 +90,8 @@ def compare(
             scenario = load(path)
             if _is_skipped(scenario):
                 continue
+            if half is not None:
+                scenario = trial.half(scenario, half)
             chosen = deciders(scenario, names or _all(scenario))
             found.append(contest(scenario, chosen, shares, engine, keep_stays=html is not None))
             if not markdown:
@@ -122,7 +126,7 @@ def tune(
     """
     from simulations.tuning import judging
     from simulations.tuning import space as spaces
-    from simulations.tuning.search import Search, halves, total_runs
+    from simulations.tuning.search import Search, total_runs
     from simulations.tuning.writing import as_table, policy_file, verdict
 
     _check_writable(out)
@@ -133,7 +137,7 @@ def tune(
     if scenario.decider.is_fast:
         scenario = _faithful(scenario, console)
     searched = spaces.DEFAULT if space is None else spaces.load(space)
-    first, _ = halves(scenario)
+    first = trial.half(scenario, "first")
     judged = None
     engines = sweep.dask(scheduler, workers) if on == "dask" else sweep.local(workers)
     with engines as engine, _bar(console) as bar:
@@ -228,7 +232,7 @@ def _shares(budgets: str) -> list[float]:
 
 
 def _all(scenario: Scenario) -> Sequence[str]:
-    others = list(POLICIES) if scenario.decider.is_fast else list(RankingName)
+    others = list(POLICIES) if scenario.decider.is_fast else [each.value for each in RankingName]
     return ["scenario", *(name for name in others if name != scenario.decider.label)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from policies.memory import Ledger
 from policies.snapshot import Device, Snapshot
@@ -29,6 +30,8 @@ from simulations.workloads.spec import WorkloadSpec
 # the tighter it is, and the longer it takes.
 _BOUND_STEPS_S = (1.0, 10.0, 60.0)
 _BOUND_ARRIVALS = 100_000
+
+Half = Literal["first", "second"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,14 @@ def traffic(scenario: Scenario) -> tuple[Workload, Catalogue]:
     if scenario.window is not None:
         workload = workload.part(*scenario.window)
     return workload, catalogue
+
+
+def half(scenario: Scenario, which: Half) -> Scenario:
+    """The scenario with one half of its traffic, by time; each begins with nothing loaded."""
+    workload, _ = traffic(scenario)
+    end_s = workload.duration_s
+    window = (0.0, end_s / 2) if which == "first" else (end_s / 2, end_s)
+    return replace(scenario, name=f"{scenario.name}-{which}-half", window=window)
 
 
 @lru_cache(maxsize=2)

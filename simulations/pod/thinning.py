@@ -98,11 +98,9 @@ def taken_in(
 ) -> History:
     """What `advance` makes of ``history`` with the ``changed`` models in ``snapshot``.
 
-    The records of the others, and of residents that nobody uses, stay the same objects. Time
-    alone changes only what all models have in common, which is drawn anew every so often.
+    The records of the others, and of residents that nobody uses, stay the same objects. Where
+    nothing changed, time still does: what all models have in common is drawn anew every so often.
     """
-    if not changed:
-        return with_pool(replace(history, at_s=snapshot.now_s))
     told = {
         name: model
         for name, model in changed.items()

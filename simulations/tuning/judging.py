@@ -13,7 +13,7 @@ from simulations import trial
 from simulations.decider import Decider
 from simulations.scenario import Scenario
 from simulations.sweep import Engine
-from simulations.tuning.search import Figures, Values, figures_of, halves
+from simulations.tuning.search import Figures, Values, figures_of
 
 TUNED, BEFORE, DEFAULT = "tuned", "as it was", "default"
 
@@ -41,7 +41,7 @@ class Judged:
 
 def judge(scenario: Scenario, values: Values, engine: Engine, seen: Callable[[], None]) -> Judged:
     """Runs all of them. seen: called once for each run that is over."""
-    first, second = halves(scenario)
+    first, second = trial.half(scenario, "first"), trial.half(scenario, "second")
     as_found = {TUNED: scenario.decider.with_values(values), BEFORE: scenario.decider}
     everybody = {**as_found, **others(scenario.decider)}
     runs = [replace(first, decider=each) for each in as_found.values()]

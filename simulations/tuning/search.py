@@ -100,15 +100,6 @@ class Search:
         return found
 
 
-def halves(scenario: Scenario) -> tuple[Scenario, Scenario]:
-    """The scenario with the first half of its traffic, which is searched, and with the second,
-    which takes no part in that."""
-    workload, _ = trial.traffic(scenario)
-    end_s = workload.duration_s
-    first = replace(scenario, window=(0.0, end_s / 2))
-    return first, replace(scenario, window=(end_s / 2, end_s))
-
-
 def total_runs(candidates: int) -> int:
     """How many runs a search with so many candidates takes, at most."""
     total = 0

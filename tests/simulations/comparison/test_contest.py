@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -9,6 +10,7 @@ from simulations import commands, sweep
 from simulations.comparison.contest import compare, deciders
 from simulations.reading import ScenarioError
 from simulations.scenario import parsed
+from simulations.trial import Half
 from simulations.workloads.arrivals import WorkloadError
 from tests.simulations.scenarios.worlds import SMALL, SMALL_FAST
 
@@ -84,6 +86,22 @@ def test_the_command_writes_a_report_and_the_figures(
     assert "lru-seldon" in capsys.readouterr().out
     assert report.read_text().count("<svg") == 5
     assert len(json.loads(figures.read_text())["budgets"]) == 2
+
+
+def test_halves_have_the_requests_of_the_whole_between_them(tmp_path: Path) -> None:
+    path, figures = tmp_path / "small.yaml", tmp_path / "f.json"
+    path.write_text(SMALL_FAST)
+    requests = []
+    for half in (None, *get_args(Half)):
+        commands.compare(
+            [path], policies="remora", budgets="40", half=half, json_out=figures, workers=1
+        )
+        (budget,) = json.loads(figures.read_text())["budgets"]
+        requests.append(budget["policies"]["remora"]["requests"])
+    whole, first, second = requests
+    assert first > 0
+    assert second > 0
+    assert first + second == whole
 
 
 def test_one_command_makes_one_table_of_several_scenarios(

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,10 @@ from policies.source import parse
 from simulations import commands, sweep
 from simulations.reading import ScenarioError
 from simulations.scenario import parsed
+from simulations.trial import half
 from simulations.tuning import judging
 from simulations.tuning.judging import Judged, judge, others
-from simulations.tuning.search import Search, halves, total_runs
+from simulations.tuning.search import Search, total_runs
 from simulations.tuning.space import Space
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,7 +100,7 @@ def space_of(knobs: Mapping[str, object], **objective: float) -> Space:
 def found(space: Space, candidates: int, seed: int) -> tuple[Search, Judged]:
     scenario = parsed(BRAKED)
     with sweep.local(1) as engine:
-        search = Search(halves(scenario)[0], space, engine, lambda: None)
+        search = Search(half(scenario, "first"), space, engine, lambda: None)
         values = search.tune(candidates, seed)
         assert (search.best, search.share) == (values, 1)
         return search, judge(scenario, values, engine, lambda: None)
@@ -107,8 +109,8 @@ def found(space: Space, candidates: int, seed: int) -> tuple[Search, Judged]:
 def test_what_was_found_is_better_on_the_half_that_was_not_searched_too() -> None:
     knob = {"residency.minimum": {"from": "1s", "to": "60s", "scale": "log"}}
     _, judged = found(space_of(knob, visible_cold_s=1), 8, 5)
-    for half in (judged.first, judged.second):
-        assert half["tuned"]["visible_cold_s"] < half["as it was"]["visible_cold_s"]
+    for told in (judged.first, judged.second):
+        assert told["tuned"]["visible_cold_s"] < told["as it was"]["visible_cold_s"]
 
 
 def test_the_halves_share_no_request() -> None:
@@ -167,7 +169,7 @@ def test_the_number_of_runs_is_known_beforehand() -> None:
     scenario = parsed(BRAKED)
     space = space_of({"residency.hysteresis": {"from": 0, "to": 2}}, load_s=1)
     with sweep.local(1) as engine:
-        search = Search(halves(scenario)[0], space, engine, lambda: seen.append(1))
+        search = Search(half(scenario, "first"), space, engine, lambda: seen.append(1))
         search.tune(4, 0)
         assert len(seen) == search.runs <= total_runs(4)
         seen.clear()
@@ -234,6 +236,10 @@ def test_an_interrupted_search_leaves_the_best_so_far_and_no_process(
         text = out.read_text()
         parse(text)
         assert "# Interrupted: this was the best on " in text
+    # What keeps track of shared resources for the others ends by itself, after them.
+    until_s = time.monotonic() + 20
+    while _alive(process.pid) and time.monotonic() < until_s:
+        time.sleep(0.05)
     assert _alive(process.pid) == []
 
 
