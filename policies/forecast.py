@@ -171,8 +171,8 @@ def _coarse(counts: Iterable[float]) -> tuple[float, ...]:
 
 def age_of(seconds: Floats) -> NDArray[np.intp]:
     """The index of the age that each of ``seconds`` lies in."""
-    found = np.searchsorted(EDGES_S, seconds, side="right") - 1
-    return np.clip(found, 0, AGES - 1)
+    # Tables often have few rows, for which np.clip and its like take longest.
+    return np.minimum(np.maximum(EDGES_S.searchsorted(seconds, side="right") - 1, 0), AGES - 1)
 
 
 def remember(reached: Floats, ended: Floats, models: NDArray[np.intp], seconds: Floats) -> None:
@@ -194,9 +194,7 @@ def turn(reached: Floats, ended: Floats) -> NDArray[np.intp]:
     reached, ended: (n, AGES).
     """
     top = ended.argmax(axis=1)
-    share = np.take_along_axis(ended, top[:, None], axis=1)[:, 0] >= (
-        _REGULAR_SHARE * ended.sum(axis=1)
-    )
+    share = ended[np.arange(len(top)), top] >= _REGULAR_SHARE * ended.sum(axis=1)
     is_regular = (reached[:, 0] >= _REMEMBERED) & (top > 0) & share
     return np.where(is_regular, top, -1)
 
@@ -232,26 +230,25 @@ def promise(over: Floats, held_s: Floats, age: NDArray[np.intp]) -> Floats:
     the one with the most chance of a request for the time it is kept: for a timer, until
     shortly after its next turn, however far that is.
     """
-    at = age[:, None]
-    hits = over - np.take_along_axis(over, at, axis=1)
-    seconds = held_s - np.take_along_axis(held_s, at, axis=1)
-    ahead = np.arange(AGES + 1) > at
-    per_s = np.divide(hits, seconds, out=np.zeros_like(hits), where=ahead & (seconds > 0))
-    best: Floats = per_s.max(axis=1)
+    at = np.arange(len(age)), age
+    hits = over - over[at][:, None]
+    seconds = held_s - held_s[at][:, None]
+    # Ages that are past, and those that no spell reaches, promise nothing.
+    per_s = hits / np.where(seconds > 0, seconds, np.inf)
+    best: Floats = np.maximum.reduce(per_s, axis=1)
     return best
 
 
 def chance(over: Floats, age: NDArray[np.intp], within_s: float) -> Floats:
     """(n,) the chance of a request within ``within_s``, for spells that have reached ``age``."""
-    at = age[:, None]
-    lasted = 1 - np.take_along_axis(over, at, axis=1)[:, 0]
+    each = np.arange(len(age))
+    lasted = 1 - over[each, age]
     until = EDGES_S[age] + within_s
-    edge = np.clip(np.searchsorted(EDGES_S, until, side="right") - 1, 0, AGES - 1)
-    part = np.clip((until - EDGES_S[edge]) / _WIDTHS_S[edge], 0, 1)
-    low = np.take_along_axis(over, edge[:, None], axis=1)[:, 0]
-    high = np.take_along_axis(over, edge[:, None] + 1, axis=1)[:, 0]
+    edge = age_of(until)
+    part = np.minimum((until - EDGES_S[edge]) / _WIDTHS_S[edge], 1)
+    low, high = over[each, edge], over[each, edge + 1]
     ending = low + part * (high - low) - (1 - lasted)
-    sure: Floats = np.clip(ending / np.maximum(lasted, 1e-12), 0.0, 1.0)
+    sure: Floats = np.minimum(np.maximum(ending / np.maximum(lasted, 1e-12), 0.0), 1.0)
     return sure
 
 
