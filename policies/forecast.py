@@ -266,7 +266,8 @@ def visit_rate(rates: Floats, age_s: Floats, windows_s: Floats) -> Floats:
     was ``age_s`` (n,) ago.
     """
     faded = rates * np.exp(-age_s[:, None] / windows_s)
-    rate: Floats = faded @ _WINDOW_SHARES
+    # Summed row by row: a matrix product may round a row by the company it is in.
+    rate: Floats = (faded * _WINDOW_SHARES).sum(axis=1)
     return rate
 
 

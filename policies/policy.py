@@ -155,7 +155,7 @@ class Residency(Section):
 class Churn(Section):
     """How many evictions a stretch of time may see."""
 
-    evictions: Annotated[int, Field(ge=0, le=1_000_000)] = 60
+    evictions: Annotated[int, Field(ge=0, le=1_000_000)] = 240
     """Evictions allowed within the window."""
     window_s: PositiveSeconds = 600.0
     """Length of the window."""

@@ -24,6 +24,9 @@ class MissingProfile(ValueError):
         super().__init__(f"the catalogue has no model {name!r}, which the workload may ask for")
         self.name = name
 
+    def __reduce__(self) -> tuple[type["MissingProfile"], tuple[str]]:
+        return MissingProfile, (self.name,)
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:

@@ -35,7 +35,7 @@ by_hint: dict[Any, st.SearchStrategy[Any]] = {
     float: numbers,
     float | None: st.none() | numbers,
     tuple[float, ...]: st.lists(numbers, max_size=3).map(tuple),
-    tuple[float, float, float]: st.tuples(numbers, numbers, numbers),
+    tuple[float, float, float, float]: st.tuples(*[numbers] * 4),
 }
 
 

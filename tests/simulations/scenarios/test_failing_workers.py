@@ -12,6 +12,7 @@ from policies.problems import Problem
 from policies.source import PolicyError
 from simulations import scenario, sweep, trial
 from simulations.reading import ScenarioError
+from simulations.residency.memory import MissingProfile
 from simulations.workloads.arrivals import WorkloadError
 from tests.simulations.scenarios.worlds import SMALL
 
@@ -26,6 +27,7 @@ ABSENT = "workload: {table: {path: nothing.csv}}\nbudget: 0.5\nspeed: fast\n"
         ScenarioError(PROBLEMS),
         WorkloadError(Path("a.csv"), 7, "time is 'x'; allowed: seconds"),
         WorkloadError("part", None, "begins after 9 s"),
+        MissingProfile("bert"),
     ],
     ids=lambda error: type(error).__name__,
 )
