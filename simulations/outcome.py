@@ -33,7 +33,8 @@ class Outcome:
         before anybody asked; used_prewarms: those somebody asked for before they left again.
     evictions: unloads to make room. failed: requests never served.
     wait_s: (n,) float64 with wait_weight (n,): each request's seconds from arrival to answer
-        beyond its own execution, and how many requests share it.
+        beyond its own execution, and how many requests share it. Only of those served.
+    served: (m,) bool, of all in order of arrival, whose waits these are; empty where all are.
     memory_s, memory_bytes: (k,) when reserved memory changed, and to what.
     stays: in order of from_s; empty where the run did not keep them.
     """
@@ -55,6 +56,7 @@ class Outcome:
     wait_weight: NDArray[np.float64] = field(repr=False)
     memory_s: NDArray[np.float64] = field(repr=False)
     memory_bytes: NDArray[np.float64] = field(repr=False)
+    served: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_), repr=False)
     stays: tuple[Stay, ...] = field(default=(), repr=False)
     notes: Mapping[str, float] = field(default_factory=dict)
 

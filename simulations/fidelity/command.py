@@ -12,14 +12,14 @@ import aiohttp
 
 from simulations.demo.stage import DemoError
 from simulations.fidelity.calibration import ROUNDS, Calibration, calibrate
-from simulations.fidelity.imagined import ImaginedError, imagine
+from simulations.fidelity.imagined import imagine
 from simulations.fidelity.real import play
 from simulations.fidelity.record import Record
 from simulations.fidelity.setting import Setting, budget_bytes, drawn, policy_text
 from simulations.fidelity.table import Comparison, difference, text
 
 # The last is what is left of a conversation with a server that has died.
-ERRORS = (DemoError, ImaginedError, OSError, aiohttp.ClientError)
+ERRORS = (DemoError, OSError, aiohttp.ClientError)
 
 
 def fidelity(

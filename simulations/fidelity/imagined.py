@@ -4,6 +4,8 @@ Owns how the real installation is told to the simulator. Everything told was mea
 comparison or stands in the installation's own settings.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,20 +14,15 @@ from policies.snapshot import HOST, Snapshot
 from policies.source import parse
 from simulations.demo.stage import METRICS_INTERVAL_S
 from simulations.fidelity.calibration import Calibration
-from simulations.fidelity.real import event
-from simulations.fidelity.record import Event, Record
+from simulations.fidelity.record import Event, Record, events
 from simulations.fidelity.setting import Setting
 from simulations.outcome import Outcome, Stay
 from simulations.pod.run import simulate
 from simulations.pod.spec import PodSpec
 
 
-class ImaginedError(RuntimeError):
-    """The simulated run cannot be compared request by request."""
-
-
 def imagine(setting: Setting, policy: str, calibration: Calibration, device_bytes: int) -> Record:
-    """What the same arrivals come to under the same policy. Raises ImaginedError.
+    """What the same arrivals come to under the same policy.
 
     device_bytes: the host's memory.
     """
@@ -40,7 +37,11 @@ def imagine(setting: Setting, policy: str, calibration: Calibration, device_byte
         unload_jitter=calibration.unload_jitter,
         loads_known=False,
     )
-    seen = _Seen(pod.epoch_s)
+    plans: list[tuple[float, Sequence[Action]]] = []
+
+    def seen(snapshot: Snapshot, decision: Plan) -> None:
+        plans.append((snapshot.now_s - pod.epoch_s, decision.actions))
+
     imagined = simulate(
         setting.workload(),
         calibration.profiles,
@@ -50,36 +51,11 @@ def imagine(setting: Setting, policy: str, calibration: Calibration, device_byte
         keep_stays=True,
         on_tick=seen,
     )
-    if imagined.failed:
-        # Which ones is not told, so the latencies of the others are nobody's.
-        raise ImaginedError(
-            f"{imagined.failed:g} requests failed in the simulator: {_why(imagined)}"
-        )
-    return _record(setting, calibration, imagined, tuple(seen.events))
-
-
-def _why(outcome: Outcome) -> str:
-    failed = [each for each in outcome.notes if each.startswith("failed: ")]
-    return ", ".join(each.removeprefix("failed: ") for each in failed)
-
-
-class _Seen:
-    """Keeps what the plans decided."""
-
-    def __init__(self, epoch_s: float) -> None:
-        self.events: list[Event] = []
-        self._epoch_s = epoch_s
-        self._before: tuple[Action, ...] = ()
-
-    def __call__(self, snapshot: Snapshot, decision: Plan) -> None:
-        for action in decision.actions:
-            if action not in self._before:
-                self.events.append(event(snapshot.now_s - self._epoch_s, action))
-        self._before = decision.actions
+    return _record(setting, calibration, imagined, tuple(events(plans)))
 
 
 def _record(
-    setting: Setting, calibration: Calibration, outcome: Outcome, events: tuple[Event, ...]
+    setting: Setting, calibration: Calibration, outcome: Outcome, decided: tuple[Event, ...]
 ) -> Record:
     service_s = np.array(
         [calibration.profiles[arrival.model].service_s for arrival in setting.arrivals]
@@ -87,21 +63,21 @@ def _record(
     return Record(
         requests=round(outcome.requests),
         failed=round(outcome.failed),
-        latency_s=outcome.wait_s + service_s,
-        cold=_cold(setting, outcome.stays, events),
+        latency_s=outcome.wait_s + service_s[outcome.served],
+        cold=_cold(setting, outcome.stays, decided)[outcome.served],
         cold_starts=outcome.cold_starts,
         load_s=outcome.load_s,
-        events=events,
+        events=decided,
         memory_s=outcome.memory_s,
         memory_bytes=outcome.memory_bytes,
     )
 
 
 def _cold(
-    setting: Setting, stays: tuple[Stay, ...], events: tuple[Event, ...]
+    setting: Setting, stays: tuple[Stay, ...], decided: tuple[Event, ...]
 ) -> NDArray[np.bool_]:
     """Which requests came while their model could not serve: not yet READY, or on its way out."""
-    open_s = [(stay.model, stay.ready_s, _closed_s(stay, events)) for stay in stays]
+    open_s = [(stay.model, stay.ready_s, _closed_s(stay, decided)) for stay in stays]
     return np.array(
         [
             not any(
@@ -114,11 +90,11 @@ def _cold(
     )
 
 
-def _closed_s(stay: Stay, events: tuple[Event, ...]) -> float:
+def _closed_s(stay: Stay, decided: tuple[Event, ...]) -> float:
     """When a model was told to leave, which is before it has left."""
     unloads = [
         each.at_s
-        for each in events
+        for each in decided
         if each.action == "unload"
         and each.model == stay.model
         and stay.ready_s <= each.at_s <= stay.to_s

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.actions import Action, Load
 from policies.journal import Tick, read
 from policies.snapshot import ModelState
 from simulations.demo.stage import Stage, staged
 from simulations.fidelity.metrics import samples
-from simulations.fidelity.record import Event, Record, cold_starts
+from simulations.fidelity.record import Record, cold_starts, events
 from simulations.fidelity.setting import Setting
 from simulations.testbed.traffic import Driver, Outcome
 
@@ -61,7 +60,7 @@ def _record(
         cold=np.array([bool(each.cold) for each in served], np.bool_),
         cold_starts=cold_starts(due),
         load_s=load_s,
-        events=tuple(_events(ticks, began_s)),
+        events=tuple(events((tick.snapshot.now_s - began_s, tick.actions) for tick in ticks)),
         memory_s=np.array([tick.snapshot.now_s - began_s for tick in ticks]),
         memory_bytes=np.array([_promised_bytes(tick) for tick in ticks], np.float64),
         measured_s=np.array([at_s for at_s, _ in measured]),
@@ -81,18 +80,3 @@ def _promised_bytes(tick: Tick) -> int:
         for model in tick.snapshot.models.values()
         if model.state is not ModelState.UNLOADED and model.footprint is not None
     )
-
-
-def _events(ticks: Sequence[Tick], began_s: float) -> Iterator[Event]:
-    """Decisions; one that is decided again until it is done counts once."""
-    before: Sequence[Action] = ()
-    for tick in ticks:
-        for action in tick.actions:
-            if action not in before:
-                yield event(tick.snapshot.now_s - began_s, action)
-        before = tick.actions
-
-
-def event(at_s: float, action: Action) -> Event:
-    kind = "load" if isinstance(action, Load) else "unload"
-    return Event(at_s, kind, action.model, action.reason.value)

@@ -3,12 +3,13 @@
 Owns the form and its figures. Knows nothing of where a run took place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policies.actions import Action, Load
 from simulations.testbed.traffic import Outcome
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -111,3 +112,14 @@ def cold_starts(outcomes: Sequence[Outcome]) -> int:
             count += outcome.began_s >= until_s.get(model, 0.0)
             until_s[model] = max(until_s.get(model, 0.0), outcome.ended_s)
     return count
+
+
+def events(plans: Iterable[tuple[float, Sequence[Action]]]) -> Iterator[Event]:
+    """Of plans and when they were made: one that is decided again until it is done counts once."""
+    before: Sequence[Action] = ()
+    for at_s, actions in plans:
+        for action in actions:
+            if action not in before:
+                kind = "load" if isinstance(action, Load) else "unload"
+                yield Event(at_s, kind, action.model, action.reason.value)
+        before = actions

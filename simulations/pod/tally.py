@@ -147,7 +147,7 @@ class Tally:
                 self._leave(place, at_s)
         wait_s = np.frombuffer(self._wait_s, np.float64) if self.arrived else np.empty(0)
         weight = np.concatenate(self._weights) if self._weights else np.empty(0)
-        answered = ~np.isnan(wait_s)
+        served = ~np.isnan(wait_s)
         return Outcome(
             policy=policy,
             budget_bytes=budget_bytes,
@@ -162,8 +162,9 @@ class Tally:
             used_prewarms=self._used_prewarms,
             evictions=self._evictions,
             failed=self._failed,
-            wait_s=wait_s[answered] + request_s,
-            wait_weight=weight[answered],
+            wait_s=wait_s[served] + request_s,
+            wait_weight=weight[served],
+            served=served,
             memory_s=np.array(self._memory_s),
             memory_bytes=np.array(self._memory_bytes),
             stays=tuple(sorted(self._stays, key=lambda stay: (stay.from_s, stay.model))),

@@ -5,7 +5,7 @@ import pytest
 
 from policies.policy import Policy
 from policies.source import parse
-from simulations.fidelity.imagined import ImaginedError, imagine
+from simulations.fidelity.imagined import imagine
 from simulations.fidelity.record import Record
 from simulations.fidelity.setting import Setting, budget_bytes, drawn, policy_text
 from tests.simulations.fidelity.settings import GIB, MIB, calibration, setting
@@ -71,7 +71,8 @@ def test_memory_is_what_was_promised_to_models() -> None:
     assert record.mean_bytes(20) == pytest.approx(0.75 * 80 * MIB, rel=0.01)
 
 
-def test_failures_of_the_simulated_run_are_told_and_not_compared() -> None:
-    played = setting([(1.0, "a")], "a", 10)
-    with pytest.raises(ImaginedError, match="larger_than_budget"):
-        imagined(played, "a")
+def test_failures_of_the_simulated_run_are_counted_and_have_no_latency() -> None:
+    record = imagined(setting([(1.0, "a")], "a", 10), "a")
+    assert (record.requests, record.failed) == (1, 1)
+    assert len(record.latency_s) == len(record.cold) == 0
+    assert record.figures(10)["failed"] == 1
