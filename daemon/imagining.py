@@ -1,8 +1,10 @@
-"""The commands that imagine: simulate, compare, tune and record.
+"""The commands that imagine: simulate, compare, tune, record and fidelity.
 
 Owns their options. What they do is in `simulations`, which is imported when one of them runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,11 +26,8 @@ def simulate(
     """Run a scenario and say which of its expectations hold; exit 1 when one does not."""
     from simulations import commands
 
-    try:
-        status = commands.simulate(scenario, as_json=as_json, contrasts=contrasts)
-    except commands.ERRORS as error:
-        raise _fail(error) from None
-    raise typer.Exit(status)
+    with _told(*commands.ERRORS):
+        raise typer.Exit(commands.simulate(scenario, as_json=as_json, contrasts=contrasts))
 
 
 def compare(
@@ -53,7 +52,7 @@ def compare(
     """Let policies compete on the same traffic, beside the bound that none can beat."""
     from simulations import commands
 
-    try:
+    with _told(*commands.ERRORS):
         status = commands.compare(
             scenarios,
             policies=policies,
@@ -64,8 +63,6 @@ def compare(
             markdown=markdown,
             workers=workers,
         )
-    except commands.ERRORS as error:
-        raise _fail(error) from None
     raise typer.Exit(status)
 
 
@@ -80,13 +77,13 @@ def tune(
     ] = None,
     space: Annotated[Path | None, typer.Option(help="YAML of what to search, and where.")] = None,
     candidates: Annotated[int, typer.Option(min=2, help="Policies to begin with.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     workers: _Workers = None,
 ) -> None:
     """Search policy values on the first half of a trace, and report on its second half."""
     from simulations import commands
 
-    try:
+    with _told(*commands.ERRORS):
         status = commands.tune(
             scenario,
             out,
@@ -97,8 +94,6 @@ def tune(
             seed=seed,
             workers=workers,
         )
-    except commands.ERRORS as error:
-        raise _fail(error) from None
     raise typer.Exit(status)
 
 
@@ -130,7 +125,7 @@ def record(
     from simulations.recording.errors import RecordError
     from simulations.recording.spec import TRITON_QUERY
 
-    try:
+    with _told(RecordError, OSError):
         command(
             url,
             target,
@@ -144,13 +139,11 @@ def record(
             token=token,
             ca_file=ca_file,
         )
-    except (RecordError, OSError) as error:
-        raise _fail(error) from None
 
 
 def fidelity(
     seconds: Annotated[float, typer.Option(help="How long the traffic lasts.", min=5)] = 300.0,
-    seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the traffic.")] = 1,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write all raw figures as JSON.")
     ] = None,
@@ -161,15 +154,18 @@ def fidelity(
     """Run the same traffic on a real Triton and in the simulator, and print both side by side."""
     from simulations.fidelity import command
 
-    try:
+    with _told(*command.ERRORS):
         command.fidelity(seconds=seconds, seed=seed, directory=directory, json_out=json_out)
-    except command.ERRORS as error:
-        raise _fail(error) from None
 
 
 COMMANDS = (simulate, compare, tune, record, fidelity)
 
 
-def _fail(error: Exception) -> typer.Exit:
-    typer.echo(str(error), err=True)
-    return typer.Exit(1)
+@contextmanager
+def _told(*errors: type[Exception]) -> Iterator[None]:
+    """Ends the command with the text of one of ``errors``, which is for whoever gave it."""
+    try:
+        yield
+    except errors as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None

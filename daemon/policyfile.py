@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.policy import Policy
-from policies.source import PolicyError, Problem, parse
+from policies.problems import Problem
+from policies.source import PolicyError, parse
 
 log = logging.getLogger("remora.policy")
 

@@ -8,7 +8,8 @@ from daemon import settings
 from daemon.telemetry import DESCRIPTIONS
 from policies.actions import Reason
 from policies.policy import Policy
-from policies.source import describe, schema
+from policies.problems import describe
+from policies.source import schema
 
 FILE = Path(__file__).parent.parent / "docs" / "reference.md"
 

@@ -12,19 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from policies.policy import Policy
-from policies.problems import Place, Problem, describe, problems, shown
-
-__all__ = [
-    "PRESETS",
-    "PolicyError",
-    "Problem",
-    "describe",
-    "effective",
-    "parse",
-    "preset",
-    "read_mapping",
-    "schema",
-]
+from policies.problems import Place, Problem, problems, shown
 
 PRESETS = ("balanced", "latency-first", "frugal")
 

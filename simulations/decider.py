@@ -12,7 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from policies.policy import Policy, RankingName
-from policies.source import PRESETS, PolicyError, Problem, parse
+from policies.problems import Problem
+from policies.source import PRESETS, PolicyError, parse
 from simulations.reading import ScenarioError, mapping, text_of
 from simulations.residency.named import POLICIES
 

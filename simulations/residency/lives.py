@@ -152,18 +152,12 @@ class Lives:
             self._promised_age[row] = at
         return forecast.keep_rate(self._promised[rows], self._visit_rates(rows, time_s))
 
-    def is_stale(self, model: int) -> bool:
-        """Whether its life table is to be brought up to date before it is read."""
-        return bool(self._stale[self._row[model]])
-
-    def chances(
-        self, models: Rows, time_s: float, within_s: float, soon: Rows | None = None
-    ) -> Values:
+    def chances(self, models: Rows, time_s: float, within_s: float) -> Values:
         """(k,) the chance that somebody asks for each of ``models`` within ``within_s``: by the
         spells it has had, as far as they are known, and else by how many visits its rate would
-        bring. soon: other models that this will be asked of in a while."""
+        bring."""
         rows = self._current_rows(models, time_s)
-        self._refresh(rows if soon is None else self._row[np.union1d(models, soon)])
+        self._refresh(rows)
         age = forecast.age_of(time_s - self.used_s[models])
         chance = forecast.chance(self._over.take(rows, axis=0), age, within_s)
         known = forecast.known(self._reached[rows])

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from policies.policy import ModelPolicy, Policy, RankingName
+from policies.problems import Problem
 from policies.quantities import format_bytes
 from policies.snapshot import ErrorClass
-from policies.source import PRESETS, PolicyError, Problem, effective, parse, preset, schema
+from policies.source import PRESETS, PolicyError, effective, parse, preset, schema
 
 SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as 20GiB"
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
