@@ -52,8 +52,9 @@ TITLES = ("budget", "policy", *(column.title for column in _COLUMNS))
 LEGEND = (
     "cold s: from the first request for an absent model until it was ready. load s: all loads, "
     "prewarms too. /bound: as a multiple of the fewest seconds of loading that serve every "
-    "request, proven by linear programming; who fails requests may load less. p50, p99: waits "
-    "beyond a request's own execution. belady and static know the future."
+    "request, proven by linear programming; who fails requests may load less, and so may who lets "
+    "them wait together (speed: faithful). p50, p99: waits beyond a request's own execution. "
+    "belady and static know the future."
 )
 BEST = "the fewest cold seconds of those that fail the fewest requests and do not know the future."
 
