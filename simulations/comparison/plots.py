@@ -86,7 +86,7 @@ def waits(comparison: Comparison) -> str:
     """The share of requests that waited longer than so many seconds, one panel per budget."""
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(comparison.budgets), sharey=True, squeeze=False)[0]
+        panels = _by_budget(figure, comparison, alike=True)
         for panel, budget in zip(panels, comparison.budgets, strict=True):
             for entry in comparison.on(budget):
                 wait_s, share = _longer(entry.outcome)
@@ -96,7 +96,6 @@ def waits(comparison: Comparison) -> str:
             panel.set_xscale("log")
             panel.set_yscale("log")
             panel.set_xlabel("wait, seconds")
-            panel.set_title(f"budget {budget.share:.0%}")
             panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
             panel.yaxis.set_minor_formatter(NullFormatter())
         panels[0].set_ylabel("requests that waited longer")
@@ -109,14 +108,13 @@ def churn(comparison: Comparison) -> str:
     """Evictions per hour over time, one panel per budget."""
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(comparison.budgets), sharey=True, squeeze=False)[0]
+        panels = _by_budget(figure, comparison, alike=True)
         for panel, budget in zip(panels, comparison.budgets, strict=True):
             for entry in comparison.on(budget):
                 edges_s, per_hour = _churn(entry.outcome)
                 style = _styles(comparison)[entry.policy]
                 panel.stairs(per_hour, edges_s, baseline=None, label=entry.policy, **style)
             _time_axis(panel, _duration_s(comparison))
-            panel.set_title(f"budget {budget.share:.0%}")
         panels[0].set_ylim(bottom=0)
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         panels[0].set_ylabel("models that left, per hour")
@@ -129,7 +127,7 @@ def memory(comparison: Comparison, policies: Sequence[str]) -> str:
     """Reserved memory of ``policies`` over time, one panel per budget, the budget as a line."""
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(comparison.budgets), squeeze=False)[0]
+        panels = _by_budget(figure, comparison)
         for panel, budget in zip(panels, comparison.budgets, strict=True):
             for entry in (each for each in comparison.on(budget) if each.policy in policies):
                 time_s, gib = _reserved_gib(entry.outcome)
@@ -138,7 +136,6 @@ def memory(comparison: Comparison, policies: Sequence[str]) -> str:
             panel.axhline(budget.budget_bytes / 2**30, color=_BOUND, linestyle="--", label="budget")
             _time_axis(panel, _duration_s(comparison))
             panel.set_ylim(0, 1.12 * budget.budget_bytes / 2**30)
-            panel.set_title(f"budget {budget.share:.0%}")
         panels[0].set_ylabel("reserved, GiB")
         _legend_below(figure, panels[0])
 
@@ -146,6 +143,14 @@ def memory(comparison: Comparison, policies: Sequence[str]) -> str:
 
 
 # --- what is drawn -------------------------------------------------------------------------------
+
+
+def _by_budget(figure: Figure, comparison: Comparison, *, alike: bool = False) -> list[Axes]:
+    """One panel per budget, side by side. alike: with one scale for all."""
+    panels = figure.subplots(1, len(comparison.budgets), sharey=alike, squeeze=False)[0]
+    for panel, budget in zip(panels, comparison.budgets, strict=True):
+        panel.set_title(f"budget {budget.share:.0%}")
+    return list(panels)
 
 
 def _curves(axes: Axes, comparison: Comparison, read: Callable[[Outcome], float]) -> None:
