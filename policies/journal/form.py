@@ -11,7 +11,7 @@ from policies.actions import Action, Hold
 from policies.history import History, ModelHistory
 from policies.snapshot import Device, Model, Snapshot
 
-VERSION = 1
+VERSION = 2
 FLOWS = ("arrivals", "executions", "queue_s", "compute_s")
 DEMAND = ("fast_rate", "slow_rate", "rate_at_s", "uses", "last_use_s", "credit")
 COLUMNS = {"flows": FLOWS, "demand": DEMAND}
