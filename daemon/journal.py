@@ -189,8 +189,17 @@ def open_journal(path: Path) -> Iterator[str]:
 def _rotated(directory: Path) -> list[tuple[int, Path]]:
     """The rotated files and their sequence, oldest first.
 
-    A crash can leave a file beside its packed copy; both are whole, and say the same.
+    A crash can leave a file beside its packed copy; both are whole, and say the same. A listing
+    that is taken just while a file gives way to its packed copy may have neither of them, but
+    not twice: so it is taken until two have the same sequences.
     """
+    found, before = _listed(directory), None
+    while (sequences := {sequence for sequence, _ in found}) != before:
+        found, before = _listed(directory), sequences
+    return found
+
+
+def _listed(directory: Path) -> list[tuple[int, Path]]:
     found: list[tuple[int, Path]] = []
     for path in directory.iterdir():
         match = _ROTATED.fullmatch(path.name)

@@ -279,6 +279,21 @@ def test_a_directory_can_be_read_while_it_is_written(directory: Path, ticks: lis
     assert seen == ticks
 
 
+def test_a_file_that_a_listing_misses_while_it_is_packed_is_told_all_the_same(
+    directory: Path, ticks: list[Tick], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(a_writer(directory), ticks)
+    oldest, complete = rotated(directory)[0], Path.iterdir
+    missing = iter([oldest])
+
+    def listing(path: Path) -> Iterator[Path]:
+        missed = next(missing, None)
+        return (each for each in complete(path) if each != missed)
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    assert told(directory) == ticks
+
+
 def test_rotated_files_are_told_in_the_order_of_their_sequence(directory: Path) -> None:
     directory.mkdir()
     # The clock was set back between the two.

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,8 @@ def test_an_interrupted_search_leaves_the_best_so_far_and_no_process(
         stdin=subprocess.DEVNULL,
         stderr=theirs,
         start_new_session=True,
+        # What runs the tests may ignore ctrl-C, and that is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         os.close(theirs)
         shown = _read(ours, at)
