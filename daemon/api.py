@@ -1,21 +1,23 @@
 """Our HTTP port: metrics, health, state, explanations, and reports of demand.
 
-Owns the routes and their OpenAPI description. Reading is open; what changes state is
-taken from loopback only, or with the token where one is set.
+Owns the routes and their OpenAPI description. Reading is open unless it is guarded; what changes
+state is taken from loopback only, or with the token where one is set.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import json
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from daemon.sidecar import Sidecar
+from daemon.signals import signals
 from policies.actions import Action, Load
 from policies.explain import explain
 from policies.memory import Ledger
@@ -30,24 +32,52 @@ _LONGEST_WAIT_S = 86400.0
 _LARGEST_BODY_BYTES = 64 * 1024
 
 
-def application(sidecar: Sidecar, token: str) -> web.Application:
-    """The port's application; ``token`` may be empty."""
-    api = _Api(sidecar, token)
-    app = web.Application(client_max_size=_LARGEST_BODY_BYTES)
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who may do what on our port.
+
+    token: what a bearer shows; "" where there is none. knows: whether the caller at the other end
+    of a connection has shown a certificate that counts as much; None where none does. reads: all
+    of /v1/ is guarded.
+    """
+
+    token: str = ""
+    knows: Callable[[asyncio.BaseTransport | None], bool] | None = None
+    reads: bool = False
+
+    def lets_in(self, request: web.Request) -> bool:
+        if self.knows is not None and self.knows(request.transport):
+            return True
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        return bool(self.token) and hmac.compare_digest(given, f"Bearer {self.token}".encode())
+
+    @web.middleware
+    async def readers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turns away who reads what is guarded; what changes state is guarded where it is done."""
+        if self.reads and request.path.startswith("/v1/") and not self.lets_in(request):
+            return _problem(401, "a bearer token or a client's certificate is needed")
+        return await handler(request)
+
+
+def application(sidecar: Sidecar, guard: Guard) -> web.Application:
+    """The port's application."""
+    api = _Api(sidecar, guard)
+    app = web.Application(client_max_size=_LARGEST_BODY_BYTES, middlewares=[guard.readers])
     app.router.add_get("/metrics", api.metrics)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/openapi.json", api.openapi)
     app.router.add_get("/v1/state", api.state)
+    app.router.add_get("/v1/signals", api.signals)
     app.router.add_get("/v1/explain/{model}", api.explain)
     app.router.add_post("/v1/demand", api.demand)
     return app
 
 
 class _Api:
-    def __init__(self, sidecar: Sidecar, token: str) -> None:
+    def __init__(self, sidecar: Sidecar, guard: Guard) -> None:
         self._sidecar = sidecar
-        self._token = token
+        self._guard = guard
 
     async def metrics(self, request: web.Request) -> web.Response:
         page = generate_latest(self._sidecar.telemetry.registry)
@@ -67,6 +97,10 @@ class _Api:
 
     async def state(self, request: web.Request) -> web.Response:
         return _json(_state(self._sidecar))
+
+    async def signals(self, request: web.Request) -> web.Response:
+        telemetry = self._sidecar.telemetry
+        return _json(signals(telemetry.latest, telemetry.pressure()))
 
     async def explain(self, request: web.Request) -> web.Response:
         latest, name = self._sidecar.telemetry.latest, request.match_info["model"]
@@ -101,11 +135,11 @@ class _Api:
         if request.content_type != "application/json":
             # A page in somebody's browser can send forms to loopback, but not this.
             return _problem(415, "Content-Type must be application/json")
-        if self._token:
-            given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-                return _problem(401, "the bearer token is missing or wrong")
-        elif not _is_loopback(request.remote):
+        if self._guard.lets_in(request):
+            return None
+        if self._guard.token:
+            return _problem(401, "the bearer token is missing or wrong")
+        if not _is_loopback(request.remote):
             return _problem(403, "only loopback may change state while no token is set")
         return None
 
@@ -263,6 +297,7 @@ OPENAPI: dict[str, Any] = {
         "/readyz": _read("Whether Triton answers.", "503 It does not.", kind="text/plain"),
         "/openapi.json": _read("This description."),
         "/v1/state": _read("The latest tick: devices, models, actions, holds."),
+        "/v1/signals": _read("What the fleet service asks for: load, its parts, models."),
         "/v1/explain/{model}": {
             "parameters": [
                 {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}

@@ -50,6 +50,7 @@ class _Look:
     """What one snapshot is made of beside Triton's own answers.
 
     ours, draining: what our own hand was doing when the asking began.
+    busy_s: for how long each model's executions kept instances busy since the last look.
     """
 
     policy: Policy
@@ -58,6 +59,7 @@ class _Look:
     draining: frozenset[str]
     missed: Mapping[str, Missed]
     at_door: Mapping[str, AtDoor]
+    busy_s: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class Observer:
     _activity: Mapping[str, Activity] = field(default_factory=dict)
     _on_disk: Mapping[str, OnDisk] = field(default_factory=dict)
     _configured: dict[str, OnDisk] = field(default_factory=dict)
+    _runs_as_configured: set[str] = field(default_factory=set)
+    _busy_s: dict[str, float] = field(default_factory=dict)
     _gpus: list[str] = field(default_factory=list)
     _host_bytes: int | None = None
     _unload_s: float | None = None
@@ -117,11 +121,14 @@ class Observer:
         for name, one in served.items():
             if one.state is ModelState.READY and name not in ours:
                 self.demand.served(name)
+        busy_s = self._busy_since(served)
         missed, at_door = self.demand.take(now_s), self.gate.take()
-        look = _Look(policy, now_s, ours, draining, missed, at_door)
+        look = _Look(policy, now_s, ours, draining, missed, at_door, busy_s)
         models = {name: self._model(look, served[name], actuator) for name in sorted(served)}
         self._remember(models)
-        self.last = Snapshot(now_s, True, devices, models, self._unload_s)
+        self.last = Snapshot(
+            now_s, True, devices, models, self._unload_s, metered=exposition is not None
+        )
         return self.last
 
     # What an actuator tells (its Witness).
@@ -194,9 +201,14 @@ class Observer:
         self.problems[source] = text
 
     async def _ask_configurations(self, served: Mapping[str, Served]) -> None:
-        """Asks Triton for what a repository out of sight would have told, a few at a time."""
-        ready = [name for name, one in served.items() if one.state is ModelState.READY]
-        unknown = [n for n in ready if n not in self._on_disk and n not in self._configured]
+        """Asks Triton for what only it knows: what it runs a model with, completed by itself.
+
+        A few at a time, and again after each load. It also tells what a repository out of sight
+        would have told.
+        """
+        ready = {name for name, one in served.items() if one.state is ModelState.READY}
+        self._runs_as_configured &= ready
+        unknown = sorted(ready - self._runs_as_configured)
         for name in unknown[:CONFIGURATIONS_AT_ONCE]:
             try:
                 config = await self.triton.config(name, self.timeout_s)
@@ -204,6 +216,7 @@ class Observer:
                 log.warning("%s: configuration: %s", name, error)
                 return
             self._configured[name] = configured(name, config)
+            self._runs_as_configured.add(name)
             self._note_sequences()
 
     def _note_sequences(self) -> None:
@@ -216,6 +229,17 @@ class Observer:
 
     def _facts(self, name: str) -> OnDisk | None:
         return self._on_disk.get(name) or self._configured.get(name)
+
+    def _busy_since(self, served: Mapping[str, Served]) -> dict[str, float]:
+        """Triton counts from the load of a model on, so what has fallen began anew."""
+        now = {name: one.busy_s for name, one in served.items() if one.busy_s > 0}
+        before, self._busy_s = self._busy_s, now
+        grown = {name: busy_s - before.get(name, 0.0) for name, busy_s in now.items()}
+        return {name: more if more >= 0 else now[name] for name, more in grown.items()}
+
+    def _instances(self, name: str) -> int | None:
+        known = self._configured.get(name) or self._on_disk.get(name)
+        return known.instances if known else None
 
     def _devices(self, exposition: Exposition | None) -> dict[str, Device]:
         gauges = exposition.devices if exposition else {}
@@ -264,9 +288,12 @@ class Observer:
             leases=requests.leases,
             draining=name in look.draining and state is ModelState.READY,
             pending=activity.pending,
+            served=activity.successes,
             queue_s=round(activity.queue_s, 6),
             compute_s=round(activity.compute_s, 6),
             executions=activity.executions,
+            busy_s=round(look.busy_s.get(name, 0.0), 6),
+            instances=self._instances(name),
             steps=on_disk.steps if on_disk else (),
             stale=self._is_stale(name, served.state),
             overdue=actuator.is_overdue(name),

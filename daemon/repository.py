@@ -41,6 +41,7 @@ class OnDisk:
         without a hint.
     steps: models of an ensemble.
     gpus: numbers of the GPUs it names; empty for every visible one; None where it asks for none.
+    instances: how many executions can run at once; None where Triton itself decides.
     sequence_idle_s: its requests belong to sequences, which an unload would tear, and Triton
         ends one that is quiet for so long; None where requests stand alone.
     revision: changes whenever its files do, compiled bytecode apart.
@@ -54,6 +55,7 @@ class OnDisk:
     hint_bytes: int | None = None
     steps: tuple[str, ...] = ()
     gpus: tuple[int, ...] | None = ()
+    instances: int | None = None
     sequence_idle_s: float | None = None
     revision: str = ""
     newest_mtime_s: float = 0.0
@@ -186,6 +188,7 @@ def configured(name: str, config: Any) -> OnDisk:
         hint_bytes=_hint_bytes(config),
         steps=tuple(dict.fromkeys(s.model_name for s in config.ensemble_scheduling.step)),
         gpus=_gpus(config),
+        instances=_instances(config),
         sequence_idle_s=_sequence_idle_s(config),
     )
 
@@ -284,6 +287,12 @@ def _gpus(config: Any) -> tuple[int, ...] | None:
     if not all(group.gpus for group in on_gpu):
         return ()
     return tuple(sorted({number for group in on_gpu for number in group.gpus}))
+
+
+def _instances(config: Any) -> int | None:
+    """A group has its count on each GPU that it names; one that names none is counted once."""
+    counts = [max(1, int(group.count)) * max(1, len(group.gpus)) for group in config.instance_group]
+    return sum(counts) or None
 
 
 def _revision(below: _Stamps) -> str:

@@ -5,13 +5,14 @@ import json
 import logging
 import signal
 import sys
-from typing import Any
+from ssl import SSLContext
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
 
 from daemon import hostmemory
-from daemon.api import application
+from daemon.api import Guard, application
 from daemon.clock import Clock
 from daemon.demand import Demand
 from daemon.frontdoor.door import Address, Door, DoorError
@@ -28,6 +29,9 @@ from daemon.repository import Repository
 from daemon.settings import LogFormat, Settings
 from daemon.sidecar import Sidecar
 from daemon.triton import Triton
+
+if TYPE_CHECKING:
+    from daemon.tls import PortTls
 
 log = logging.getLogger("remora")
 
@@ -53,11 +57,13 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: sidecar.reload_policy(always=True))
-    runner = web.AppRunner(application(sidecar, settings.token), access_log=None)
+    tls = _tls(settings)
+    guard = Guard(settings.token, tls.knows if tls else None, settings.guard_reads)
+    runner = web.AppRunner(application(sidecar, guard), access_log=None)
     await runner.setup()
     door = _door(sidecar, settings) if settings.front_door else None
     try:
-        await _listen(runner, settings)
+        await _listen(runner, settings, await _context(tls))
         if door:
             await door.open()
         await sidecar.run()
@@ -68,6 +74,8 @@ async def serve(settings: Settings) -> None:
             await door.close()
         sidecar.access.close()
         await runner.cleanup()
+        if tls:
+            await tls.close()
         await scraper.close()
         await sidecar.triton.close()
     log.info("stopped; Triton keeps what it has")
@@ -129,8 +137,28 @@ def _door(sidecar: Sidecar, settings: Settings) -> Door:
     return Door(address, gate, sidecar.triton, visits, Sequences(gate))
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    site = web.TCPSite(runner, settings.http_host, settings.http_port)
+def _tls(settings: Settings) -> "PortTls | None":
+    """Imported where it is configured only: what it needs takes ten megabytes."""
+    if settings.http_certificate is None or settings.http_key is None:
+        return None
+    from daemon.tls import PortTls
+
+    return PortTls(settings.http_certificate, settings.http_key, settings.http_client_ca)
+
+
+async def _context(tls: "PortTls | None") -> SSLContext | None:
+    if tls is None:
+        return None
+    from daemon.fleet.certificates import CertificateError
+
+    try:
+        return await tls.open()
+    except CertificateError as error:
+        raise StartError(str(error)) from None
+
+
+async def _listen(runner: web.AppRunner, settings: Settings, tls: SSLContext | None) -> None:
+    site = web.TCPSite(runner, settings.http_host, settings.http_port, ssl_context=tls)
     try:
         await site.start()
     except OSError as error:

@@ -44,6 +44,13 @@ class Settings:
     )
     http_host: str = _setting("0.0.0.0", "Address our own HTTP port listens on.")
     http_port: int = _setting(9400, "Our own HTTP port.")
+    http_certificate: Path | None = _setting(
+        None, "TLS certificate our own HTTP port shows, a PEM chain; plain without one."
+    )
+    http_key: Path | None = _setting(None, "Key of that certificate, PEM.")
+    http_client_ca: Path | None = _setting(
+        None, "Authorities whose clients may do what the token allows, PEM."
+    )
     triton_http: str = _setting("127.0.0.1:8000", "Triton's HTTP address, for the front door.")
     front_door: bool = _setting(True, "Whether the front door is open.")
     front_door_host: str = _setting("0.0.0.0", "Address the front door listens on.")
@@ -56,6 +63,9 @@ class Settings:
     front_door_key: Path | None = _setting(None, "Key of that certificate, PEM.")
     token: str = _setting(
         "", "Bearer token for calls that change state; without one only loopback may make them."
+    )
+    guard_reads: bool = _setting(
+        False, "Whether /v1/ is read with the token or a client's certificate only."
     )
     journal_rotate: str = _setting("16MiB", "Size at which the journal's file is rotated.")
     journal_keep: str = _setting("1GiB", "Size of all journal files together.")
@@ -70,9 +80,17 @@ class Settings:
         for name in ("http_port", "front_door_http_port", "front_door_grpc_port"):
             if not 1 <= getattr(self, name) <= 65535:
                 raise SettingsError(name, str(getattr(self, name)), "a port from 1 to 65535")
-        if (self.front_door_certificate is None) != (self.front_door_key is None):
-            missing = "front_door_key" if self.front_door_certificate else "front_door_certificate"
-            raise SettingsError(missing, "", "both a certificate and its key, or neither")
+        for port in ("front_door", "http"):
+            certificate, key = f"{port}_certificate", f"{port}_key"
+            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
+                missing = certificate if getattr(self, certificate) is None else key
+                raise SettingsError(missing, "", "both a certificate and its key, or neither")
+        if self.http_client_ca is not None and self.http_certificate is None:
+            allowed = f"only together with {flag('http_certificate')}"
+            raise SettingsError("http_client_ca", str(self.http_client_ca), allowed)
+        if self.guard_reads and not self.token and self.http_client_ca is None:
+            allowed = f"only together with {flag('token')} or {flag('http_client_ca')}"
+            raise SettingsError("guard_reads", "true", allowed)
 
     @property
     def triton_timeout_s(self) -> float:

@@ -16,6 +16,7 @@ from daemon.frontdoor.gate import Gate
 from policies.actions import Action, Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
+from policies.pressure import Advice, Pressure, pressure
 from policies.snapshot import Device, ModelState, Snapshot
 from policies.units import Units
 
@@ -53,6 +54,23 @@ DESCRIPTIONS = (
         "Requests at the front door by what became of them; Envoy sends hot ones past it.",
     ),
     ("remora_door_wait_seconds", "histogram", "", "How long requests were held."),
+    (
+        "remora_load",
+        "gauge",
+        "",
+        "Offered work in pods: 1 is this pod's capacity; absent while unknown.",
+    ),
+    ("remora_load_compute", "gauge", "", "The part of the load that executions make."),
+    ("remora_load_device", "gauge", "", "Utilisation of the fullest GPU over its target."),
+    (
+        "remora_load_memory",
+        "gauge",
+        "",
+        "Memory of models asked for too often to be swapped, over the budget.",
+    ),
+    ("remora_queue_boost", "gauge", "", "Factor that queues above their SLO put on the load."),
+    ("remora_model_load", "gauge", "model", "Offered work of the model in pods."),
+    ("remora_advice", "gauge", "advice", "1 for what would help now."),
     ("remora_holds", "gauge", "reason", "Things wanted and not done, by reason."),
     ("remora_device_total_bytes", "gauge", "device", "Memory of the device."),
     ("remora_device_used_bytes", "gauge", "device", "Memory in use, by everybody."),
@@ -112,6 +130,7 @@ class Telemetry:
     door_requests: Counter = field(init=False)
     door_waits: Histogram = field(init=False)
     arrivals: dict[str, float] = field(default_factory=dict)
+    _pressure: tuple[Latest, Pressure] | None = None
 
     def __post_init__(self) -> None:
         self.actions = self._counter("remora_actions_total")
@@ -145,6 +164,14 @@ class Telemetry:
             if model.arrivals > 0:
                 self.arrivals[name] = self.arrivals.get(name, 0.0) + model.arrivals
 
+    def pressure(self) -> Pressure:
+        """That of the latest tick, worked out when somebody asks for it."""
+        if self._pressure is None or self._pressure[0] is not self.latest:
+            latest = self.latest
+            found = pressure(latest.policy, latest.snapshot, latest.plan.history)
+            self._pressure = (latest, found)
+        return self._pressure[1]
+
     def decided(self, action: Action) -> None:
         self.actions.labels(type(action).__name__.lower(), action.reason.value).inc()
 
@@ -158,6 +185,7 @@ class _Gauges(Collector):
         yield _gauge("remora_triton_reachable", [((), latest.snapshot.reachable)])
         yield from _device_gauges(latest)
         yield from _model_gauges(latest.snapshot)
+        yield from _load_gauges(self._telemetry.pressure())
         yield _counted("remora_model_arrivals_total", self._telemetry.arrivals)
         yield _counted("remora_model_misses_total", gate.misses)
         yield _gauge("remora_door_waiting_requests", [((), gate.waiting)])
@@ -207,6 +235,16 @@ def _device_gauges(latest: Latest) -> Iterator[GaugeMetricFamily]:
                 for name, account in accounts
             ),
         )
+
+
+def _load_gauges(found: Pressure) -> Iterator[GaugeMetricFamily]:
+    yield _gauge("remora_load", [((), found.load)])
+    yield _gauge("remora_load_compute", [((), found.compute)])
+    yield _gauge("remora_load_device", [((), found.device)])
+    yield _gauge("remora_load_memory", [((), found.memory)])
+    yield _gauge("remora_queue_boost", [((), found.queue_boost)])
+    yield _gauge("remora_model_load", (((n,), load) for n, load in sorted(found.by_model.items())))
+    yield _gauge("remora_advice", (((each.value,), each is found.advice) for each in Advice))
 
 
 def _model_gauges(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:

@@ -30,6 +30,7 @@ class Traffic:
     """sequence_idle_s: by model with sequences, after what silence Triton ends one by itself."""
 
     sequence_idle_s: Mapping[str, float] = field(default_factory=dict)
+    _queued: dict[str, float] = field(default_factory=dict)
     _replays: dict[str, float] = field(default_factory=dict)
     _sent: dict[str, tuple[int, int]] = field(default_factory=dict)
     _sequence_at_s: dict[str, float] = field(default_factory=dict)
@@ -40,9 +41,10 @@ class Traffic:
     ) -> Requests:
         """``name``'s requests since the last look, ``elapsed_s`` ago; no activity is unknown."""
         served = activity.successes + activity.failures if activity else 0.0
+        come = self._come(name, activity, served)
         in_flight, counted = self._in_flight(name, activity, served, at_door, now_s, elapsed_s)
         return Requests(
-            arrivals=at_door.missed + served - self._held_before(name, served, at_door),
+            arrivals=at_door.missed + come - self._held_before(name, come, at_door),
             in_flight=in_flight,
             in_flight_counted=counted,
             leases=at_door.leases + self._open_sequences(name, served, now_s, elapsed_s),
@@ -50,13 +52,26 @@ class Traffic:
 
     def left(self, name: str) -> None:
         """``name`` is not there: what Triton has not served of it by now, it never will."""
-        for each in (self._replays, self._sent, self._sequence_at_s):
+        for each in (self._queued, self._replays, self._sent, self._sequence_at_s):
             each.pop(name, None)
 
-    def _held_before(self, name: str, served: float, at_door: AtDoor) -> float:
-        """How many of those served had been held, and so were counted when they came."""
+    def _come(self, name: str, activity: Activity | None, served: float) -> float:
+        """How many have come to Triton: those served, and by how much its queue has grown.
+
+        One that has left the queue and executes is in neither, and not to be counted again when
+        it has been served: so what counts is a new high of both together.
+        """
+        if activity is None:
+            return 0.0
+        counted = self._queued.get(name, 0.0)
+        inside_or_served = served + (activity.pending or 0)
+        self._queued[name] = max(counted, inside_or_served) - served
+        return max(0.0, inside_or_served - counted)
+
+    def _held_before(self, name: str, come: float, at_door: AtDoor) -> float:
+        """How many of those that have come had been held, and were counted then."""
         owed = max(0.0, self._replays.get(name, 0.0) + at_door.replayed)
-        again = min(owed, served)
+        again = min(owed, come)
         self._replays[name] = owed - again
         return again
 

@@ -108,6 +108,7 @@ class Served:
     known: Triton remembers having been asked for it; not so after a restart.
     reason: why it is not available, where Triton says; "" for a plain unload.
     memory_usage: (memory type, device number) to bytes; None where Triton does not track it.
+    busy_s: for how long executions have kept instances busy since it was loaded, all together.
     success_count, fail_count: requests since it was loaded; 0 while it is not.
     in_repository: False for one that serves although its folder is gone.
     """
@@ -117,6 +118,7 @@ class Served:
     known: bool = True
     reason: str = ""
     memory_usage: Mapping[tuple[str, int], int] | None = None
+    busy_s: float = 0.0
     success_count: int = 0
     fail_count: int = 0
     in_repository: bool = True
@@ -301,6 +303,7 @@ def _served(name: str, listed: Sequence[Any] | None, running: Sequence[Any]) -> 
         known=listed is None or any(states),
         reason=shortened("; ".join(reasons)),
         memory_usage=_memory_usage(running),
+        busy_s=sum(_busy_ns(row) for row in running) / 1e9,
         success_count=sum(int(row.inference_stats.success.count) for row in running),
         fail_count=sum(int(row.inference_stats.fail.count) for row in running),
         in_repository=listed is not None,
@@ -313,6 +316,14 @@ def _state(states: set[str]) -> ModelState:
         if state.value.upper() in states:
             return state
     return ModelState.UNLOADED
+
+
+def _busy_ns(running: Any) -> int:
+    """Once for each execution, where durations by request count a batch as often as it is large."""
+    return sum(
+        int(each.compute_input.ns + each.compute_infer.ns + each.compute_output.ns)
+        for each in running.batch_stats
+    )
 
 
 def _memory_usage(running: Sequence[Any]) -> dict[tuple[str, int], int] | None:

@@ -8,17 +8,27 @@ decays with the window, so nothing needs to be touched while nothing happens.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import footprint
 from policies.outlook import with_pool, with_visits
 from policies.policy import Policy
 from policies.snapshot import ErrorClass, Model, ModelState, Snapshot
+from policies.work import Work, averaged, with_work
 
 # A load nobody has timed yet: one second to start, then two gigabytes a second.
 PRIOR_START_S = 1.0
 PRIOR_BYTES_PER_S = 2e9
 _LIKELY_INSIDE = 0.5
+
+
+class _Use(NamedTuple):
+    """What a record takes in when its model is used."""
+
+    arrivals: float
+    inflation: float
+    work: Work
 
 
 def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
@@ -42,7 +52,24 @@ def advance(policy: Policy, snapshot: Snapshot, history: History) -> History:
     }
     earliest_s = now_s - policy.churn.window_s
     evictions_s = tuple(at_s for at_s in history.evictions_s if at_s > earliest_s)
-    return with_pool(replace(history, at_s=now_s, models=models, evictions_s=evictions_s))
+    present = replace(history, at_s=now_s, models=models, evictions_s=evictions_s)
+    return with_pool(_with_meters(policy, snapshot, present))
+
+
+def _with_meters(policy: Policy, snapshot: Snapshot, history: History) -> History:
+    """``history`` with what is told of the pod as a whole."""
+    now_s, before_s = snapshot.now_s, history.metered_at_s
+    used = {
+        name: averaged(policy, history.utilisation.get(name, 0.0), share, now_s - before_s)
+        for name, device in snapshot.devices.items()
+        if (share := device.utilisation) is not None and before_s is not None
+    }
+    return replace(
+        history,
+        began_s=now_s if history.began_s is None else history.began_s,
+        metered_at_s=now_s if snapshot.metered else before_s,
+        utilisation=used or history.utilisation,
+    )
 
 
 def _changed(policy: Policy, snapshot: Snapshot, history: History) -> Mapping[str, ModelHistory]:
@@ -57,8 +84,13 @@ def _changed(policy: Policy, snapshot: Snapshot, history: History) -> Mapping[st
     lent = _busy_through_callers(policy, stirred)
     changed: dict[str, ModelHistory] = {}
     used: dict[str, float] = {}
+    works: dict[str, Work] = {}
+    since_s = _metered_for_s(snapshot, history)
     for name, model in stirred.items():
         present = _with_state(policy, model, pasts.get(name, NOTHING), now_s)
+        if since_s is not None and (model.arrivals > 0 or model.served > 0):
+            here_s = _resident_s(present, now_s)
+            works[name] = with_work(policy, model, present.work, here_s, now_s, since_s)
         if present.left_for is not None:
             stays = model.state is ModelState.READY and name not in history.leaving
             if stays or _has_come(snapshot, present.left_for):
@@ -67,18 +99,31 @@ def _changed(policy: Policy, snapshot: Snapshot, history: History) -> Mapping[st
         is_in_use = is_busy(model) and (name not in lent or model.leases > 0)
         if arrivals > 0 or model.waiting or is_in_use:
             used[name] = arrivals
+        elif name in works:
+            present = replace(present, work=works[name])
         if present is not NOTHING or name in used:
             changed[name] = present
     visited = with_visits(policy, [changed[name] for name in used], now_s)
     for (name, arrivals), past in zip(used.items(), visited, strict=True):
-        changed[name] = _with_use(policy, stirred[name], past, arrivals, history.inflation, now_s)
+        work = works.get(name, past.work)
+        use = _Use(arrivals, history.inflation, work)
+        changed[name] = _with_use(policy, stirred[name], past, use, now_s)
     return changed
+
+
+def _metered_for_s(snapshot: Snapshot, history: History) -> float | None:
+    """Seconds that the counts of ``snapshot`` stand for; None where it has none."""
+    if not snapshot.metered or history.metered_at_s is None:
+        return None
+    since_s = snapshot.now_s - history.metered_at_s
+    return since_s if since_s > 0 else None
 
 
 def _is_quiet(model: Model, past: ModelHistory) -> bool:
     """Nothing came, and nothing about it is other than ``past`` says already."""
     if (
         model.arrivals > 0
+        or model.served > 0
         or model.waiting
         or model.failure is not None
         or model.revision != past.revision
@@ -175,12 +220,10 @@ def _with_use(
     policy: Policy,
     model: Model,
     past: ModelHistory,
-    arrivals: float,
-    inflation: float,
+    use: _Use,
     now_s: float,
 ) -> ModelHistory:
-    if not math.isfinite(arrivals):
-        arrivals = 0.0
+    arrivals = use.arrivals if math.isfinite(use.arrivals) else 0.0
     fast, slow = rates(policy, past, now_s)
     uses = past.uses + arrivals
     size = max(1, sum(footprint(model).values()))
@@ -190,7 +233,8 @@ def _with_use(
         fast_rate=_rounded(fast + arrivals / policy.demand.fast_s),
         slow_rate=_rounded(slow + arrivals / policy.demand.slow_s),
         uses=uses,
-        credit=_rounded(inflation + uses * cost / size),
+        credit=_rounded(use.inflation + uses * cost / size),
+        work=use.work,
     )
 
 

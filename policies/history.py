@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from policies.forecast import NO_SPELLS, Spells
 from policies.snapshot import ErrorClass
+from policies.work import NO_WORK, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ModelHistory:
     uses: requests ever seen. last_use_s: the latest of them.
     visited_at_s: when its latest visit began. visit_rates: visits per second then, averaged
         exponentially over the policy's `visit_windows_s`. spells: its idle spells.
+    work: what it is asked to do, and what that costs.
     credit: greedy-dual priority, set at the latest use.
     resident_since_s: when it was first seen READY; None while it is not.
     left_at_s: when it was last seen to leave.
@@ -38,6 +40,7 @@ class ModelHistory:
     visited_at_s: float | None = None
     visit_rates: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     spells: Spells = NO_SPELLS
+    work: Work = NO_WORK
     credit: float = 0.0
     resident_since_s: float | None = None
     left_at_s: float | None = None
@@ -51,7 +54,14 @@ class ModelHistory:
     left_for: str | None = None
 
     def used(
-        self, at_s: float, *, fast_rate: float, slow_rate: float, uses: float, credit: float
+        self,
+        at_s: float,
+        *,
+        fast_rate: float,
+        slow_rate: float,
+        uses: float,
+        credit: float,
+        work: Work,
     ) -> "ModelHistory":
         """The record after a use. Told field by field: `replace` takes twice as long, and in a
         busy tick this is what most records change by."""
@@ -64,6 +74,7 @@ class ModelHistory:
             visited_at_s=self.visited_at_s,
             visit_rates=self.visit_rates,
             spells=self.spells,
+            work=work,
             credit=credit,
             resident_since_s=self.resident_since_s,
             left_at_s=self.left_at_s,
@@ -82,7 +93,9 @@ class ModelHistory:
 class History:
     """What is remembered of all models.
 
-    at_s: the stamp of the last snapshot taken in; None before the first.
+    at_s, began_s: the stamps of the last snapshot taken in, and of the first; None before that.
+    metered_at_s: the last that knew what models were asked.
+    utilisation: of each device that tells, averaged over `scaling.window`.
     inflation: greedy-dual's clock, the credit of the latest victim.
     evictions_s: when evictions were decided, inside the churn window only.
     leaving: models whose unload is already decided and not yet visible.
@@ -96,6 +109,9 @@ class History:
     leaving: frozenset[str] = frozenset()
     pool: tuple[float, ...] = ()
     pooled_at_s: float | None = None
+    began_s: float | None = None
+    metered_at_s: float | None = None
+    utilisation: Mapping[str, float] = field(default_factory=dict)
 
 
 NOTHING = ModelHistory()

@@ -254,6 +254,32 @@ class Footprints(Section):
     """Footprint of a model of which nothing is known; null holds it instead."""
 
 
+class Routing(StrEnum):
+    SPREAD = "spread"
+    BY_MODEL = "by-model"
+
+
+class Scaling(Section):
+    """How many pods the work needs, as a HorizontalPodAutoscaler is told."""
+
+    window_s: PositiveSeconds = 30.0
+    """Averaging time of the work that is offered to a pod."""
+    device_target: Annotated[float, Field(gt=0, le=1)] | None = 0.9
+    """Utilisation at which a GPU counts as full; null leaves it out, as where others share it."""
+    routing: Routing = Routing.SPREAD
+    """``by-model`` where a router sends each model to few pods: then memory counts too."""
+    swap_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of its absence that loading may take, of a model that is swapped in its turn."""
+    queue_slo_s: PositiveSeconds = 0.25
+    """Mean time in Triton's queue above which the load is raised."""
+    boost: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """By how much at most, as a share of the load: at twice that time."""
+    down_s: Seconds = 60.0
+    """Averaging time of the sum over all pods as it falls; it rises at once."""
+    lead_s: Seconds = 60.0
+    """How far ahead a lasting rise of that sum is carried on; 0s looks at no rise."""
+
+
 class ModelPolicy(Section):
     """Wishes for one model, or for all whose name matches a pattern."""
 
@@ -316,6 +342,7 @@ class Policy(Section):
     unloads: Unloads = Unloads()
     front_door: FrontDoor = FrontDoor()
     footprints: Footprints = Footprints()
+    scaling: Scaling = Scaling()
     models: Mapping[str, ModelPolicy] = Field(default_factory=dict)
     """Wishes by model name or pattern (``bert-*``): later patterns win, an exact name over all."""
 

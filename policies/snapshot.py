@@ -88,7 +88,7 @@ class Model:
 
     footprint: None when nothing is known of its size.
     load_s: expected seconds of one load (learned, else a prior); None when unknown.
-    arrivals: requests since the last snapshot, misses included, whoever counted them.
+    arrivals: requests that came since the last snapshot, misses included, whoever counted them.
     waiting, oldest_wait_s: requests held for it to load, and the longest such wait.
     in_flight: requests inside Triton; None when nothing tells.
     in_flight_counted: the front door counted them one by one; else they are estimated
@@ -98,7 +98,10 @@ class Model:
     draining: READY, and its unload is decided and not sent: new requests are held at the
         door, and a plan without that unload calls it off.
     pending: requests in Triton's queue; None while the model has no such gauge.
-    queue_s, compute_s, executions: what those arrivals cost since the last snapshot.
+    served: requests that Triton has finished since the last snapshot.
+    queue_s, compute_s, executions: what they cost; seconds summed over requests.
+    busy_s: for how long executions kept instances busy, summed over instances.
+    instances: how many executions of it can run at once; None when unknown.
     steps: models an ensemble is made of; Triton loads them with it.
     stale: its files changed after its load began, so that any load call which
         touches it makes a second copy beside the first.
@@ -120,9 +123,12 @@ class Model:
     leases: int = 0
     draining: bool = False
     pending: int | None = None
+    served: float = 0.0
     queue_s: float = 0.0
     compute_s: float = 0.0
     executions: float = 0.0
+    busy_s: float = 0.0
+    instances: int | None = None
     steps: tuple[str, ...] = ()
     stale: bool = False
     overdue: bool = False
@@ -140,6 +146,7 @@ class Snapshot:
     now_s: seconds since the Unix epoch, UTC; the only clock a plan has.
     reachable: Triton answered this time. When it did not, models and devices are
         the last known ones and nothing is decided.
+    metered: what models were asked and what it cost is known this time.
     unload_s: seconds from the call of an unload until memory is free, on average of
         late; None before the first.
     """
@@ -149,3 +156,4 @@ class Snapshot:
     devices: Mapping[str, Device] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     unload_s: float | None = None
+    metered: bool = True

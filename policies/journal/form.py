@@ -11,9 +11,9 @@ from policies.actions import Action, Hold
 from policies.history import History, ModelHistory
 from policies.snapshot import Device, Model, Snapshot
 
-VERSION = 2
-FLOWS = ("arrivals", "executions", "queue_s", "compute_s")
-DEMAND = ("fast_rate", "slow_rate", "rate_at_s", "uses", "last_use_s", "credit")
+VERSION = 3
+FLOWS = ("arrivals", "served", "executions", "queue_s", "compute_s", "busy_s")
+DEMAND = ("fast_rate", "slow_rate", "rate_at_s", "uses", "last_use_s", "credit", "work")
 COLUMNS = {"flows": FLOWS, "demand": DEMAND}
 
 R = TypeVar("R", bound=Model | Device | ModelHistory)

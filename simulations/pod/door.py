@@ -55,7 +55,7 @@ class Door:
         if why := self._turned_away(place, request, now_s) or self._full(place):
             self.tally.failed(request, why)
             return
-        self._hold(place, request._replace(news=False, cold=True), now_s)
+        self._hold(place, request._replace(cold=True), now_s)
 
     def enter(self, place: Place, request: Request, now_s: float) -> None:
         """A request reaches a model that serves, or seems to."""
@@ -157,6 +157,7 @@ class Door:
             self.on_their_way -= len(released)
             for request in released:
                 if place.open:
+                    place.released += 0.0 if place.dead else request.weight
                     self.enter(place, request, at_s)
                 else:
                     self._hold(place, request, at_s)

@@ -22,11 +22,11 @@ from simulations.pod.triton import Gauge
 class _Served:
     """What Triton's counters have grown by since the last look."""
 
-    news: float = 0.0
     successes: float = 0.0
     executions: float = 0.0
     queue_s: float = 0.0
     compute_s: float = 0.0
+    busy_s: float = 0.0
 
 
 _NOTHING = _Served()
@@ -99,8 +99,7 @@ class Look:
             served.executions += share
             served.queue_s += queue_s * request.weight
             served.compute_s += compute_s * request.weight
-            if request.news:
-                served.news += request.weight
+            served.busy_s += compute_s * share
             if deadline_s is not None and end_s - request.at_s > deadline_s:
                 self.tally.failed(request, "client gone")
             else:
@@ -113,6 +112,8 @@ class Look:
         self._examine(place, served, now_s)
         missed, place.missed = place.missed, 0.0
         failed, place.failed = place.failed, 0.0
+        entered = place.servers.entered - place.released
+        place.servers.entered = place.released = 0.0
         state = self._state(place, began_s)
         forgotten = not place.known and place.was_ready and place.state is ModelState.UNLOADED
         is_ready = state is ModelState.READY
@@ -121,7 +122,7 @@ class Look:
             state=state,
             footprint=place.footprint,
             load_s=place.load_s,
-            arrivals=missed + served.news + failed,
+            arrivals=missed + entered + failed,
             waiting=_waiting(place),
             oldest_wait_s=_oldest_wait_s(place, now_s),
             in_flight=self._in_flight(place, served, now_s, elapsed_s),
@@ -129,9 +130,12 @@ class Look:
             leases=int(place.leased_until_s > now_s),
             draining=place.draining and is_ready,
             pending=place.servers.waiting() if is_ready else None,
+            served=served.successes,
             queue_s=round(served.queue_s, 6),
             compute_s=round(served.compute_s, 6),
             executions=served.executions,
+            busy_s=round(served.busy_s, 6),
+            instances=place.profile.instances,
             overdue=place.overdue,
             sick=place.sick,
             forgotten=forgotten,

@@ -28,6 +28,7 @@ class Place:
     open: requests reach it without waiting: READY, and our hand does not hold them back.
     waiters: held requests by number, the oldest first.
     missed: requests that came since the last look and found it absent.
+    released: held requests that have been let in since the last look, by weight.
     failed: requests that its dead process has failed since the last look, by weight.
     load_s: how long a load takes, as learned; None before the first.
     missed_before: somebody has asked for it since it last served. wanted_since_s: since when
@@ -59,6 +60,7 @@ class Place:
     waiters: dict[int, Request] = field(default_factory=dict)
     reserved_bytes: int = 0
     missed: float = 0.0
+    released: float = 0.0
     failed: float = 0.0
     leased_until_s: float = float("-inf")
     probed_at_s: float = float("-inf")

@@ -4,7 +4,7 @@ Owns the order of things: what arrives before an event happens before it. Every 
 production plan's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from policies.history import History
 from policies.memory import Ledger
 from policies.planner import plan
 from policies.policy import Mode, Policy
-from policies.snapshot import Device, ModelState, Snapshot
+from policies.snapshot import Device, Model, ModelState, Snapshot
 from policies.units import Units
 from simulations.outcome import Outcome
 from simulations.pod.agenda import Agenda, Entry
@@ -32,6 +32,7 @@ from simulations.workloads.arrivals import Arrivals, Workload, WorkloadError
 from simulations.workloads.catalogue import Catalogue, Profile
 
 OnTick = Callable[[Snapshot, Plan], None]
+OnLook = Callable[[Mapping[str, Model]], None]
 
 # Arrivals become Python's own numbers so many at a time: memory stays flat on long traces.
 _BLOCK = 65_536
@@ -63,7 +64,10 @@ def simulate(
 
 @dataclass(slots=True)
 class Pod:
-    """One run. ticks, planned: how often the loop looked, and made a whole plan of it."""
+    """One run. ticks, planned: how often the loop looked, and made a whole plan of it.
+
+    on_look: sees at every tick the models that anything may have happened to.
+    """
 
     workload: Workload
     catalogue: Catalogue
@@ -74,6 +78,7 @@ class Pod:
     on_tick: OnTick | None = None
     every_tick: bool = False
     name: str = ""
+    on_look: OnLook | None = None
     history: History = field(default_factory=History)
     ticks: int = 0
     planned: int = 0
@@ -128,11 +133,43 @@ class Pod:
         self._tick_from(0.0)
 
     def run(self) -> Outcome:
-        agenda = self._agenda
         for run in self.workload.runs():
             for block in _blocks(run):
-                self._arrive(block)
-        duration_s = self.workload.duration_s
+                self.arrive(block)
+        return self.finish(self.workload.duration_s)
+
+    # For whoever steps the pod: blocks of arrivals and moments, in order of time, then the end.
+
+    def until(self, now_s: float) -> None:
+        """Does all that is due by ``now_s``."""
+        agenda = self._agenda
+        while agenda.next_s <= now_s:
+            agenda.do_next()
+
+    def seen(self) -> Snapshot:
+        """All that the latest tick saw."""
+        look = self._look
+        if not look.last.reachable:
+            return look.last
+        return look.snapshot(self._decided_s, self._hand.unload_s, dict(look.models))
+
+    def serves(self, model: str) -> bool:
+        """Whether a request for ``model`` would not wait for a load."""
+        return self._places[model].open
+
+    def present(self, model: str, now_s: float) -> int:
+        """How many requests for ``model`` are here: held, queued or executing."""
+        place = self._places[model]
+        return len(place.waiters) + place.servers.present(now_s)
+
+    def is_empty(self, now_s: float) -> bool:
+        """Whether no request is here."""
+        places = self._places.values()
+        return self._door.is_empty and all(place.servers.is_empty(now_s) for place in places)
+
+    def finish(self, duration_s: float) -> Outcome:
+        """What came of all, ``duration_s`` being the end."""
+        agenda = self._agenda
         while agenda.next_s < duration_s or not self._door.is_empty:
             agenda.do_next()
         for place in self._places.values():
@@ -154,7 +191,7 @@ class Pod:
             raise WorkloadError("catalogue", None, f"no model {model!r}, which the workload asks")
         return profile
 
-    def _arrive(self, block: Arrivals) -> None:
+    def arrive(self, block: Arrivals) -> None:
         """Takes in one block of arrivals, and does what is due before each of them."""
         agenda, door, active = self._agenda, self._door, self._look.active
         places = [self._places[model] for model in self.workload.names]
@@ -268,9 +305,15 @@ class Pod:
 
     def _take_in(self, now_s: float) -> None:
         """A tick of which nothing can come but what it remembers."""
-        changed = self._look.changes(now_s)
+        changed = self._changes(now_s)
         snapshot = self._look.snapshot(now_s, self._hand.unload_s, changed)
         self.history = taken_in(self.policy, snapshot, changed, self.history)
+
+    def _changes(self, now_s: float) -> dict[str, Model]:
+        changed = self._look.changes(now_s)
+        if self.on_look is not None:
+            self.on_look(changed)
+        return changed
 
     def _plan(self, now_s: float) -> None:
         self.planned += 1
@@ -280,7 +323,7 @@ class Pod:
             look.last = replace(look.last, now_s=self.spec.epoch_s + now_s, reachable=False)
         else:
             look.is_stirred = False
-            look.changes(now_s)
+            self._changes(now_s)
             look.last = look.snapshot(now_s, self._hand.unload_s, dict(look.models))
         decision = plan(self.policy, look.last, self.history)
         self.history = decision.history

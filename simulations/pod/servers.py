@@ -16,14 +16,13 @@ class Request(NamedTuple):
 
     number: its place in the workload. at_s: when it came; service_s: how long it executes alone.
     weight: how many requests it stands for; it executes once and counts so often.
-    news: nobody has counted it yet. cold: it did not find its model ready.
+    cold: it did not find its model ready.
     """
 
     number: int
     at_s: float
     service_s: float
     weight: float
-    news: bool = True
     cold: bool = False
 
 
@@ -41,6 +40,10 @@ class Execution(NamedTuple):
 
 
 class Servers(Protocol):
+    """entered: requests that have come since somebody set it to 0, by weight."""
+
+    entered: float
+
     def enter(self, now_s: float, request: Request) -> None:
         """``request`` comes to the queue at ``now_s``, which never falls."""
 
@@ -52,6 +55,9 @@ class Servers(Protocol):
 
     def waiting(self) -> int:
         """Those of them that do not execute yet, right after `ended`."""
+
+    def present(self, now_s: float) -> int:
+        """Requests in the queue or executing at ``now_s``, whoever looked last."""
 
     def is_empty(self, now_s: float) -> bool:
         """Whether all that came have ended by ``now_s``."""
@@ -73,13 +79,17 @@ def servers(profile: Profile) -> Servers:
 class _Kept:
     """What plain servers share: every request has its times as soon as it comes."""
 
-    __slots__ = ("_under_way",)
+    __slots__ = ("_under_way", "entered")
 
     def __init__(self) -> None:
+        self.entered = 0.0
         self._under_way: deque[Execution] = deque()
 
     def inside(self) -> int:
         return len(self._under_way)
+
+    def present(self, now_s: float) -> int:
+        return sum(each.end_s > now_s for each in self._under_way)
 
     def is_empty(self, now_s: float) -> bool:
         return self.empties_s() <= now_s
@@ -105,6 +115,7 @@ class _Single(_Kept):
     def enter(self, now_s: float, request: Request) -> None:
         start_s = now_s if now_s >= self._free_s else self._free_s
         self._free_s = end_s = start_s + request.service_s
+        self.entered += request.weight
         self._under_way.append(
             Execution(end_s, request, start_s - now_s, request.service_s, request.weight)
         )
@@ -138,6 +149,7 @@ class _Several(_Kept):
         self._free_s = [0.0] * instances
 
     def enter(self, now_s: float, request: Request) -> None:
+        self.entered += request.weight
         start_s = max(now_s, self._free_s[0])
         end_s = start_s + request.service_s
         heapreplace(self._free_s, end_s)
@@ -162,15 +174,17 @@ class _Several(_Kept):
 class _Batching:
     """Dynamic batching without a delay: whoever waits when an instance is free goes together."""
 
-    __slots__ = ("_free_s", "_largest", "_queue", "_share", "_started")
+    __slots__ = ("_free_s", "_largest", "_queue", "_share", "_started", "entered")
 
     def __init__(self, instances: int, largest: int, share: float) -> None:
+        self.entered = 0.0
         self._free_s = [0.0] * max(1, instances)
         self._largest, self._share = largest, share
         self._queue: deque[tuple[float, Request]] = deque()
         self._started: list[Execution] = []
 
     def enter(self, now_s: float, request: Request) -> None:
+        self.entered += request.weight
         self._start_until(now_s)
         self._queue.append((now_s, request))
         self._start_until(now_s)
@@ -187,6 +201,10 @@ class _Batching:
 
     def waiting(self) -> int:
         return len(self._queue)
+
+    def present(self, now_s: float) -> int:
+        self._start_until(now_s)
+        return len(self._queue) + sum(each.end_s > now_s for each in self._started)
 
     def is_empty(self, now_s: float) -> bool:
         self._start_until(now_s)

@@ -51,6 +51,7 @@ _THOUGHT_ABOUT: Mapping[str, frozenset[str]] = {
         }
     ),
     "footprints": frozenset({"file_factor", "assume"}),
+    "scaling": frozenset(),
     "models": frozenset(),
 }
 
@@ -104,7 +105,7 @@ def taken_in(
     told = {
         name: model
         for name, model in changed.items()
-        if model.arrivals > 0 or model.waiting or is_busy(model)
+        if model.arrivals > 0 or model.served > 0 or model.waiting or is_busy(model)
     }
     known = {name: history.models[name] for name in told if name in history.models}
     part = advance(policy, replace(snapshot, models=told), replace(history, models=known))

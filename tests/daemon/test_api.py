@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from daemon.api import _Api, _is_loopback, _report
+from daemon.api import Guard, _Api, _is_loopback, _report
 
 JSON = {"Content-Type": "application/json"}
 
 
 def refusal(remote: str, token: str = "", **headers: str) -> int | None:
-    api = _Api(SimpleNamespace(), token)  # type: ignore[arg-type]
+    api = _Api(SimpleNamespace(), Guard(token))  # type: ignore[arg-type]
     request = make_mocked_request("POST", "/v1/demand", headers=JSON | headers).clone(remote=remote)
     refused = api._refusal(request)
     return refused.status if refused else None

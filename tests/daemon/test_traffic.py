@@ -23,12 +23,15 @@ class Looks:
         *,
         failed: float = 0,
         inside_s: float = 0.0,
+        pending: int | None = None,
         name: str = "a",
     ) -> Requests:
         self.now_s += TICK_S
         activity = None
         if served is not None:
-            activity = Activity(successes=served, failures=failed, compute_s=inside_s)
+            activity = Activity(
+                successes=served, failures=failed, compute_s=inside_s, pending=pending
+            )
         return self.traffic.of(name, activity, at_door, self.now_s, TICK_S)
 
 
@@ -55,6 +58,23 @@ def test_replays_that_triton_counts_a_look_later_are_still_no_arrivals() -> None
     assert looks.look(AtDoor(replayed=3)).arrivals == 0
     assert looks.look(served=2).arrivals == 0
     assert looks.look(served=5).arrivals == 4, "one was owed"
+
+
+def test_a_request_in_tritons_queue_has_come_and_is_not_counted_again_when_it_is_served() -> None:
+    looks = Looks()
+    assert looks.look(pending=4).arrivals == 4
+    assert looks.look(pending=3).arrivals == 0, "one executes"
+    assert looks.look(served=2, pending=2).arrivals == 0
+    assert looks.look(served=5, pending=9).arrivals == 12, "more come than are served"
+    assert looks.look(served=9, pending=0).arrivals == 0
+
+
+def test_a_held_request_that_waits_again_inside_triton_has_come_once() -> None:
+    looks = Looks()
+    assert looks.look(AtDoor(missed=3, waiting=3)).arrivals == 3
+    assert looks.look(AtDoor(replayed=3, forwarded=3), pending=2).arrivals == 0
+    assert looks.look(served=1, pending=2).arrivals == 0
+    assert looks.look(served=2, pending=1).arrivals == 1
 
 
 def test_replays_that_died_with_their_model_are_not_owed_for_ever() -> None:

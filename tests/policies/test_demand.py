@@ -8,6 +8,7 @@ import pytest
 from policies.demand import PRIOR_START_S, advance, is_wanted, load_time_s, rates
 from policies.history import NOTHING, History, ModelHistory
 from policies.snapshot import ErrorClass, Footprint, FootprintSource, LoadFailure, Model, Snapshot
+from policies.work import Work
 from tests.policies.world import (
     GPU,
     LOADING,
@@ -64,7 +65,7 @@ def test_a_use_changes_what_it_says_and_nothing_else() -> None:
     past = ModelHistory(
         **{each.name: f"some {each.name}" for each in fields(ModelHistory)}  # type: ignore[arg-type]
     )
-    said = {"fast_rate": 1.0, "slow_rate": 2.0, "uses": 3.0, "credit": 4.0}
+    said = {"fast_rate": 1.0, "slow_rate": 2.0, "uses": 3.0, "credit": 4.0, "work": Work(5.0)}
     expected = replace(past, **said, rate_at_s=5.0, last_use_s=5.0)  # type: ignore[arg-type]
     assert past.used(5.0, **said) == expected
 

@@ -24,6 +24,7 @@ from policies.snapshot import (
     ModelState,
     Snapshot,
 )
+from policies.work import NO_WORK, Work
 
 # Drawing a series takes longer than what is tested with it.
 EXAMPLES = settings(max_examples=60, deadline=None)
@@ -49,7 +50,8 @@ footprints = any_of(Footprint, by_device=st.dictionaries(st.text(max_size=3), st
 failures = any_of(LoadFailure)
 models = any_of(Model, footprint=st.none() | footprints, failure=st.none() | failures)
 devices = any_of(Device)
-remembered = any_of(ModelHistory, spells=any_of(Spells))
+remembered = any_of(ModelHistory, spells=any_of(Spells), work=any_of(Work))
+used = st.dictionaries(st.text(max_size=3), numbers, max_size=2)
 actions = st.lists(any_of(Load) | any_of(Unload), max_size=2).map(tuple)
 holds = st.lists(any_of(Hold), max_size=2).map(tuple)
 policies = st.dictionaries(
@@ -75,7 +77,7 @@ def tick_series(draw: st.DrawFn) -> list[Tick]:
         return st.dictionaries(NAMES, pool(values), max_size=4)
 
     snapshots = any_of(Snapshot, devices=table(devices), models=table(models))
-    histories = any_of(History, models=table(remembered))
+    histories = any_of(History, models=table(remembered), utilisation=used)
     policy, action, hold = pool(policies), pool(actions), pool(holds)
     ticks: list[Tick] = []
     for _ in range(draw(st.integers(1, 6))):
@@ -233,7 +235,7 @@ def parsed(lines: list[str]) -> list[dict[str, Any]]:
 
 def test_the_first_and_every_third_line_are_keyframes() -> None:
     lines = parsed(written([a_tick()] * 7, every=3))
-    assert [line.get("v") for line in lines] == [2, None, None, 2, None, None, 2]
+    assert [line.get("v") for line in lines] == [3, None, None, 3, None, None, 3]
 
 
 def test_a_restart_makes_the_next_line_a_keyframe() -> None:
@@ -266,11 +268,11 @@ def test_a_change_tells_only_what_changed() -> None:
     _, line = parsed(written([before, after]))
     assert line == {
         "n": 1,
-        "snapshot": {"now_s": 2.0, "flows": {"bert": [3.0, 1.0, 0.0, 0.25]}},
+        "snapshot": {"now_s": 2.0, "flows": {"bert": [3.0, 0.0, 1.0, 0.0, 0.25, 0.0]}},
         "next": {
             "at_s": 2.0,
             "models": {"bert": {}},
-            "demand": {"bert": [0.0, 0.0, None, 3.0, None, 0.0]},
+            "demand": {"bert": [0.0, 0.0, None, 3.0, None, 0.0, [*NO_WORK]]},
         },
     }
 
@@ -357,8 +359,8 @@ def test_a_change_without_a_keyframe_is_an_error() -> None:
 
 
 def test_another_format_is_refused_by_its_number() -> None:
-    with pytest.raises(JournalError, match="written in format 3, and this reader knows format 2"):
-        list(read(['{"v":3,"wholly":"different"}']))
+    with pytest.raises(JournalError, match="written in format 4, and this reader knows format 3"):
+        list(read(['{"v":4,"wholly":"different"}']))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +389,7 @@ def test_a_key_of_a_newer_writer_is_refused(where: list[Any]) -> None:
     for step in where:
         place = place[step]
     place["novelty"] = 1
-    with pytest.raises(JournalError, match=r"unknown key '.*novelty'.*knows format 2"):
+    with pytest.raises(JournalError, match=r"unknown key '.*novelty'.*knows format 3"):
         list(read([json.dumps(document)]))
 
 
@@ -398,8 +400,8 @@ def test_a_key_of_a_newer_writer_is_refused(where: list[Any]) -> None:
         ('{"n":2}', "number 2 since the keyframe, expected 1"),
         ('{"n":1,"snapshot":{"models":{"t5":null}}}', "'t5' goes away and was never there"),
         ('{"n":1,"snapshot":{"flows":{"t5":[1,1,1,1]}}}', "a row for 't5', which was never"),
-        ('{"n":1,"snapshot":{"flows":{"bert":[1]}}}', "1 numbers for 'bert' in 4 columns"),
-        ('{"n":1,"snapshot":{"now_s":"noon"}}', r"now_s: .* \(format 2\)"),
+        ('{"n":1,"snapshot":{"flows":{"bert":[1]}}}', "1 numbers for 'bert' in 6 columns"),
+        ('{"n":1,"snapshot":{"now_s":"noon"}}', r"now_s: .* \(format 3\)"),
         ('{"n":1,"snapshot":{"models":{"bert":{"state":"lost"}}}}', "bert.state: .*'ready'"),
         ('{"n":1,"holds":[{"subject":"","reason":"whim"}]}', "holds.0.reason: "),
         ('{"n":1,"actions":[{}]}', "an action must be either a load or an unload"),

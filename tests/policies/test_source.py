@@ -15,7 +15,8 @@ SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
     "budget, churn, demand, devices, footprints, front_door, headroom, horizon, loads,"
-    " mode, models, preset, prewarm, ranking, residency, restart_above, tick, unloads"
+    " mode, models, preset, prewarm, ranking, residency, restart_above, scaling,"
+    " tick, unloads"
 )
 GIB = 2**30
 

@@ -1,0 +1,1 @@
+"""`remora fleet`: one view over the sidecars of many pods, served to the cluster."""
