@@ -148,6 +148,9 @@ async def test_versions_are_one_model_whatever_state_each_is_in() -> None:
     """
     statistics = """
         model_stats { name: "a" version: "1" inference_stats { success { count: 3 } }
+          batch_stats { batch_size: 1 compute_input { ns: 1000000000 } }
+          batch_stats { batch_size: 8 compute_infer { ns: 5000000000 }
+            compute_output { ns: 2000000000 } }
           memory_usage { type: "GPU" id: 1 byte_size: 10 }
           memory_usage { type: "CPU" id: 0 byte_size: 5 } }
         model_stats { name: "a" version: "2" inference_stats { fail { count: 2 } }
@@ -158,7 +161,7 @@ async def test_versions_are_one_model_whatever_state_each_is_in() -> None:
         rows = await triton.observe(5)
         await triton.close()
     assert rows == {
-        "a": Served("a", READY, True, "Internal: no", {("GPU", 1): 30, ("CPU", 0): 5}, 3, 2),
+        "a": Served("a", READY, True, "Internal: no", {("GPU", 1): 30, ("CPU", 0): 5}, 8, 3, 2),
         "b": Served("b", ModelState.LOADING),
         "c": Served("c", ModelState.UNLOADING),
         "d": Served("d", UNLOADED),
