@@ -86,16 +86,13 @@ class Serving:
     def ca_bundle(self) -> bytes | None:
         return self._source.ca_bundle()
 
-    @property
-    def not_after(self) -> datetime | None:
-        return self._identity.not_after if self._identity else None
-
     def peer_certificate(self, transport: asyncio.BaseTransport | None) -> Mapping[str, Any] | None:
         """The caller's certificate, as `ssl` describes it, if an authority in force signed it.
 
         The handshake has verified it against those that were in force then. Of a connection that
         is older than the present ones, the signature is verified again, so that an authority
-        that was taken away lets nobody in through a connection that was kept open.
+        that was taken away lets nobody in through a connection that was kept open. Who was let in
+        by a chain has to connect anew then, since a connection remembers only its first link.
         """
         if transport is None:
             return None

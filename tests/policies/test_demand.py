@@ -65,9 +65,10 @@ def test_a_use_changes_what_it_says_and_nothing_else() -> None:
     past = ModelHistory(
         **{each.name: f"some {each.name}" for each in fields(ModelHistory)}  # type: ignore[arg-type]
     )
-    said = {"fast_rate": 1.0, "slow_rate": 2.0, "uses": 3.0, "credit": 4.0, "work": Work(5.0)}
-    expected = replace(past, **said, rate_at_s=5.0, last_use_s=5.0)  # type: ignore[arg-type]
-    assert past.used(5.0, **said) == expected
+    said = {"fast_rate": 1.0, "slow_rate": 2.0, "uses": 3.0, "credit": 4.0}
+    work = Work(5.0)
+    expected = replace(past, **said, work=work, rate_at_s=5.0, last_use_s=5.0)  # type: ignore[arg-type]
+    assert past.used(5.0, **said, work=work) == expected
 
 
 def test_a_model_of_which_nothing_happened_has_no_record() -> None:

@@ -176,6 +176,7 @@ def test_memory_is_what_cannot_be_swapped_over_the_budget() -> None:
 def test_models_that_are_asked_for_seldom_take_turns_here() -> None:
     """2 s of loading may be a tenth of 20 s: one that is asked for every half hour can be away."""
     pod = Pod(BY_MODEL)
+    found = Pressure()
     for minute in range(60):
         asked = many(15, 0)
         asked[minute % 15] = busy(asked[minute % 15], 2, 0.0001)
@@ -239,7 +240,8 @@ def test_odd_input_never_raises_and_a_load_is_a_number_from_zero_or_unknown(
     numbers: tuple[float, ...], instances: int | None, utilisation: float | None, state: ModelState
 ) -> None:
     names = ("arrivals", "served", "executions", "queue_s", "compute_s", "busy_s")
-    strange = model(instances=instances, state=state, **dict(zip(names, numbers, strict=True)))
+    facts: dict[str, object] = {"instances": instances, "state": state}
+    strange = replace(model(), **facts, **dict(zip(names, numbers, strict=True)))  # type: ignore[arg-type]
     found = Pod(BY_MODEL).see(strange, model("other"), times=40, utilisation=utilisation)
     for each in (found.load, found.compute, found.device, found.memory):
         assert each is None or 0 <= each < float("inf")
