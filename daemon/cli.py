@@ -2,8 +2,6 @@
 carries nothing in memory that it does not use."""
 
 import asyncio
-import dataclasses
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from daemon import imagining
-from daemon.settings import Settings, SettingsError, flag, variable
+from daemon.fleet.command import fleet
+from daemon.options import with_settings
+from daemon.settings import Settings, SettingsError, variable
 
 app = typer.Typer(
     name="remora",
@@ -33,38 +33,8 @@ def _fail(text: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _with_settings(command: Any) -> Any:
-    """Gives ``command`` one option for each setting, so that none is written down twice."""
-    command.__signature__ = inspect.Signature(
-        [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=each.default,
-                annotation=Annotated[
-                    each.type,
-                    typer.Option(
-                        _options(each), envvar=variable(each.name), help=each.metadata["help"]
-                    ),
-                ],
-            )
-            for each in dataclasses.fields(Settings)
-        ]
-    )
-    command.__annotations__ = {
-        name: parameter.annotation for name, parameter in command.__signature__.parameters.items()
-    }
-    return command
-
-
-def _options(setting: dataclasses.Field[Any]) -> str:
-    """A setting's flag; one that is on or off has another to turn it off."""
-    on = flag(setting.name)
-    return f"{on}/--no-{on.removeprefix('--')}" if setting.type is bool else on
-
-
 @app.command()
-@_with_settings
+@with_settings(Settings, variable)
 def run(**values: Any) -> None:
     """Run the sidecar beside a Triton server."""
     from daemon.run import StartError, serve
@@ -233,7 +203,7 @@ def demo(
         raise typer.Exit(1)
 
 
-for _command in imagining.COMMANDS:
+for _command in (fleet, *imagining.COMMANDS):
     app.command()(_command)
 
 

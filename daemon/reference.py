@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon import settings
+from daemon.fleet import settings as fleet_settings
+from daemon.fleet import telemetry as fleet_telemetry
 from daemon.telemetry import DESCRIPTIONS
 from policies.actions import Reason
 from policies.policy import Policy
@@ -28,6 +30,10 @@ def text() -> str:
             "",
             *_table(("flag", "variable", "default", "meaning"), settings.table()),
             "",
+            "Flags of `remora fleet`, or variables of its environment.",
+            "",
+            *_table(("flag", "variable", "default", "meaning"), fleet_settings.table()),
+            "",
             "## Policy: what is wanted",
             "",
             "Keys of the policy file; a bare number is seconds or bytes. `models.*` stands for",
@@ -39,6 +45,10 @@ def text() -> str:
             "## Metrics: what is told",
             "",
             *_table(("name", "kind", "labels", "meaning"), DESCRIPTIONS),
+            "",
+            "The fleet service has its own:",
+            "",
+            *_table(("name", "kind", "labels", "meaning"), fleet_telemetry.DESCRIPTIONS),
             "",
             "## Reasons: why something was done, or was not",
             "",

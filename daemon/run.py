@@ -1,12 +1,10 @@
 """Puts the sidecar together from its settings, and runs it until it is told to stop."""
 
 import asyncio
-import json
 import logging
 import signal
-import sys
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
@@ -21,12 +19,13 @@ from daemon.frontdoor.sequences import Sequences
 from daemon.frontdoor.visits import AccessJournal, Visits
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
+from daemon.logs import log_as
 from daemon.measuring import Measuring
 from daemon.metrics import Scraper
 from daemon.observer import Observer
 from daemon.policyfile import PolicyFile
 from daemon.repository import Repository
-from daemon.settings import LogFormat, Settings
+from daemon.settings import Settings
 from daemon.sidecar import Sidecar
 from daemon.triton import Triton
 
@@ -49,7 +48,7 @@ async def serve(settings: Settings) -> None:
 
     Raises PolicyError for a wrong first policy and StartError for a port in use.
     """
-    _log_as(settings.log_format)
+    log_as(settings.log_format)
     # A time stamp beside every counter would make a third of the page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     sidecar, scraper = _build(settings)
@@ -165,25 +164,3 @@ async def _listen(runner: web.AppRunner, settings: Settings, tls: SSLContext | N
         place = f"{settings.http_host}:{settings.http_port}"
         raise StartError(f"cannot listen on {place}: {error.strerror}") from None
     log.info("listening on %s:%d", settings.http_host, settings.http_port)
-
-
-def _log_as(form: LogFormat) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if form is LogFormat.JSON:
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": record.created,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)

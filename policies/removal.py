@@ -4,29 +4,30 @@ When a Deployment shrinks, Kubernetes removes the pods with the lowest cost firs
 costs the work that comes while its models are absent everywhere, in pod-seconds: for each model
 that only it holds, the work offered to that model x the seconds that an absence of it lasts. A
 model that others hold as well costs nothing of the kind. What the pod is doing now has to find
-another place too, which counts as a moment of its load.
+another place too, which is quickly done and counts as a moment of its load.
 
-Costs are told in four bands around the mean of the Deployment, because each change is a write to
-the API server, and a small difference is none. A pod leaves its band only when it is clearly
-beyond the edge.
+Costs are told in four bands, an octave each, around the mean of the Deployment, because each
+change is a write to the API server, and a small difference is none. A pod leaves its band only
+when it is clearly beyond the edge.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-COSTS = (0, 100, 200, 300)
-"""By band, the cheapest to lose first. A pod without a cost counts as 0 to Kubernetes, so a new
-one, which holds nothing yet, is right without a write."""
+COSTS = (-100, 0, 100, 200)
+"""By band, the cheapest to lose first. A pod without a cost counts as 0 to Kubernetes: so pods
+that are like each other need no write at all."""
 
+_USUAL = COSTS.index(0)
 # Edges between the bands, as multiples of the mean.
-_EDGES = (0.5, 1.0, 2.0)
+_EDGES = (0.7, 1.4, 2.8)
 # Beyond an edge by this factor, the band changes.
 _CLEARLY = 1.25
 # Work of a model that nobody asks for of late: somebody may again.
 _FAINT = 0.001
 # How long the work of a pod that leaves takes to find another.
-_MOVED_S = 1.0
+_MOVED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def deletion_costs(
     """The deletion cost of each of the pods.
 
     pods: those that are known; of one that is not, nothing is said.
-    before: what they cost now; None where nothing says so.
+    before: what they cost now; None where nothing says so, which is as 0.
     """
     costs = _costs(pods)
     if not costs:
@@ -96,10 +97,8 @@ def _costs(pods: Mapping[str, Standing]) -> dict[str, float]:
 
 def _band(cost: float, mean: float, before: int | None) -> int:
     """The band of this cost, or the one before as long as it is not clearly another."""
-    share = cost / mean if mean > 0 else 0.0
-    if before not in COSTS:
-        return sum(share >= edge for edge in _EDGES)
-    band = COSTS.index(before)
+    share = cost / mean if mean > 0 else 1.0
+    band = COSTS.index(before) if before in COSTS else _USUAL
     while band < len(_EDGES) and share >= _EDGES[band] * _CLEARLY:
         band += 1
     while band > 0 and share < _EDGES[band - 1] / _CLEARLY:

@@ -66,6 +66,8 @@ def _model_load(selector: Selector) -> Read:
 
     A model that a known pod does not name was not asked for of late: that is 0, not unknown.
     """
+    if not selector.requirements:
+        return Samples.models_load
     load_of = _picking(selector)
 
     def of(samples: Samples, key: Key) -> float | None:
@@ -76,8 +78,6 @@ def _model_load(selector: Selector) -> Read:
 
 
 def _picking(selector: Selector) -> Callable[[Mapping[str, ModelSignal]], float]:
-    if not selector.requirements:
-        return lambda models: math.fsum(model.load for model in models.values())
     only = selector.only(MODEL)
     if only is not None:
         # It costs as much as the selector names, and not as many models as there are.

@@ -49,14 +49,16 @@ class Watching:
         telemetry: Telemetry,
         selector: str,
         namespace: str = "",
+        first_pause_s: float = _FIRST_PAUSE_S,
         seed: int | None = None,
     ) -> None:
-        """namespace: empty for all of them."""
+        """namespace: empty for all of them. first_pause_s: after a failure; it doubles."""
         self._cluster = cluster
         self._samples = samples
         self._telemetry = telemetry
         self._selector = selector
         self._path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+        self._first_pause_s = first_pause_s
         self._random = random.Random(seed)
         self._version: str | None = None
         self._failures = 0
@@ -144,7 +146,7 @@ class Watching:
         self._telemetry.watch_failures.inc()
 
     def _pause_s(self) -> float:
-        whole_s = min(_FIRST_PAUSE_S * 2.0 ** (self._failures - 1), _LONGEST_PAUSE_S)
+        whole_s = min(self._first_pause_s * 2.0 ** (self._failures - 1), _LONGEST_PAUSE_S)
         return whole_s * self._random.uniform(0.5, 1.0)
 
 

@@ -19,7 +19,6 @@ from daemon.fleet.collecting import Collecting
 from daemon.fleet.credentials import Credentials, CredentialsError, Files
 from daemon.fleet.deployments import Deployments
 from daemon.fleet.lease import Lease
-from daemon.fleet.logs import log_as
 from daemon.fleet.pages import application
 from daemon.fleet.parts import Parts
 from daemon.fleet.pods import Watching
@@ -29,6 +28,7 @@ from daemon.fleet.settings import FleetSettings
 from daemon.fleet.sidecars import Sidecars
 from daemon.fleet.steadying import Steadying
 from daemon.fleet.telemetry import Telemetry
+from daemon.logs import log_as
 from daemon.policyfile import PolicyFile
 
 log = logging.getLogger("remora.fleet")

@@ -4,6 +4,7 @@ Knows nothing of how pods are watched, how sidecars are asked, or who reads the 
 event loop writes and reads it, so nothing here waits and nothing needs a lock.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,10 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    """models_load: of all its models together, summed once for all who ask."""
+
     signals: Signals
+    models_load: float
     received_s: float
     received_at_s: float
 
@@ -132,6 +136,12 @@ class Samples:
         """None is unknown: never answered, stale, being deleted, or Triton unreachable."""
         sample = self._sample(key)
         return sample.signals if sample and sample.signals.reachable else None
+
+    def models_load(self, key: Key) -> float | None:
+        """The load of all its models together; None is unknown."""
+        sample = self._sample(key)
+        known = sample is not None and sample.signals.reachable and sample.signals.load is not None
+        return sample.models_load if sample and known else None
 
     def sampled_at_s(self, key: Key) -> float | None:
         """When its last answer that still holds came, by our wall clock, as Unix time."""
@@ -182,7 +192,8 @@ class Samples:
         before = self._samples.get(pod.key)
         if before is not None and before.signals.at_s == signals.at_s:
             return
-        self._samples[pod.key] = _Sample(signals, self._monotonic_s(), self._wall_s())
+        models_load = math.fsum(model.load for model in signals.models.values())
+        self._samples[pod.key] = _Sample(signals, models_load, self._monotonic_s(), self._wall_s())
 
     def serve(self, loads: Mapping[Key, float]) -> None:
         """From now on these loads are served; a pod without one is unknown."""

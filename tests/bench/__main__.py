@@ -4,6 +4,7 @@ from tests.bench import (
     cold_start,
     door_memory,
     door_speed,
+    fleet_speed,
     journal_size,
     plan_speed,
     pod_speed,
@@ -20,6 +21,7 @@ BENCHES = (
     door_speed,
     cold_start,
     door_memory,
+    fleet_speed,
 )
 
 for bench in BENCHES:

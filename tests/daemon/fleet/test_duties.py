@@ -91,16 +91,17 @@ async def test_the_sole_holder_of_a_hot_model_costs_most_to_remove() -> None:
     async with world() as it:
         three(it)
         await it.removal().step()
-        assert (it.cost("hot"), it.cost("cold"), it.cost("spare")) == ("300", None, None)
+        assert (it.cost("hot"), it.cost("cold"), it.cost("spare")) == ("100", "-100", "-100")
 
 
 async def test_a_cost_that_is_right_is_not_written_again() -> None:
     async with world() as it:
         three(it)
-        duty = it.removal()
-        await duty.step()
-        it.see("hot")
+        await it.removal().step()
+        for name in ("hot", "cold", "spare"):
+            it.see(name)
         written = it.writes()
+        assert len(written) == 3
         # Another writer, which remembers nothing of what this one wrote.
         await it.removal().step()
         assert it.writes() == written
@@ -114,10 +115,10 @@ async def test_a_pod_is_written_to_once_a_minute_at_most() -> None:
         it.see("hot")
         it.tell("hot", load=0.0, models={"shared": model(0.1)})
         await duty.step()
-        assert it.cost("hot") == "300"
+        assert it.cost("hot") == "100"
         duty._written_s.clear()
         await duty.step()
-        assert it.cost("hot") == "0"
+        assert it.cost("hot") == "-100"
 
 
 async def test_who_does_not_hold_the_lease_writes_nothing() -> None:

@@ -20,7 +20,7 @@ async def watching(
 ) -> AsyncIterator[Samples]:
     samples = Samples(30.0)
     cluster = server.cluster()
-    watch = Watching(cluster, samples, Telemetry(samples), selector, namespace, seed=1)
+    watch = Watching(cluster, samples, Telemetry(samples), selector, namespace, 0.05, 1)
     task = asyncio.create_task(watch.run())
     try:
         await asyncio.wait_for(watch.listed.wait(), 10)
