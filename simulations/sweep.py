@@ -5,6 +5,7 @@ work, and with how many workers, changes no result. Refuses to know what the wor
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -35,12 +36,39 @@ def local(workers: int | None = None) -> Iterator[Engine]:
         yield _here
         return
     # Spawned, for a fork takes over threads' locks in whatever state they are.
-    with _one_thread_each(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_by_ctrl_c)
 
-        def engine(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-            return pool.map(work, tasks)
+    def engine(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        with _deaf_to_ctrl_c():
+            futures = [pool.submit(work, task) for task in tasks]
+        return (future.result() for future in futures)
 
-        yield engine
+    try:
+        with _one_thread_each():
+            yield engine
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A ctrl-C that comes meanwhile is heard afterwards.
+
+    A terminal sends it to all processes at once, and what Python does by itself in one that is
+    still importing is to print where it was. One that is started meanwhile stays deaf until
+    `_end_by_ctrl_c`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_by_ctrl_c() -> None:
+    """From now on a ctrl-C ends this process without a word, one that has come before too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextmanager
