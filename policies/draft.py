@@ -21,6 +21,7 @@ class Draft:
     coming: all that its loads bring. kept: members of what it loads, or makes room for.
     pins: pinned models that are here or come by this plan. pinned_bytes: what they take.
     loading: loads under way in time, each with its members counted once.
+    awaited: loads to come that memory has been set aside for; they take the next slots.
     first: the worthiest model that waits only for residents to come of age. Lesser ones may
         take free memory, but evict nobody: what they let in would be young again, and the
         first would wait for ever.
@@ -38,6 +39,7 @@ class Draft:
     pins: frozenset[str] = frozenset()
     pinned_bytes: Need = field(default_factory=dict)
     loading: int = 0
+    awaited: int = 0
     first: str | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class Draft:
     def claim(self, name: str, reason: Reason, detail: str, need: Need) -> None:
         """Sets aside what ``name`` waits for: the memory, and its members that are here."""
         self.ledger.claim(need)
+        self.awaited += 1
         self._keep(name, reason)
         self.hold(name, reason, detail)
 

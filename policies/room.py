@@ -21,9 +21,11 @@ def make_room(draft: Draft, name: str, reason: Reason, need: Need, missing: Need
     missing: the part of ``need`` that there is no room for.
     """
     survey = draft.survey
-    if draft.loading >= survey.policy.loads.concurrent:
-        # Nobody leaves for a load that could not start yet.
-        draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, f"{draft.loading} loads under way")
+    if draft.loading + draft.awaited >= survey.policy.loads.concurrent:
+        # Nobody leaves for a load that could not start yet, or those who wait for a slot would
+        # empty the memory long before they are loaded.
+        detail = f"{draft.loading} loads under way, {draft.awaited} to come"
+        draft.hold(name, Reason.WAITING_FOR_LOAD_SLOT, detail)
         return
     if draft.first is not None and reason is not Reason.PINNED:
         draft.hold(name, Reason.OUTRANKED, draft.first)

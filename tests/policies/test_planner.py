@@ -386,6 +386,21 @@ def test_nobody_leaves_for_a_load_that_has_no_slot() -> None:
     assert reason_of(decided, "b") is Reason.WAITING_FOR_LOAD_SLOT
 
 
+def test_nobody_leaves_for_a_load_whose_slot_is_another_one_s_already() -> None:
+    world = gpu_world(
+        here("a", 5), here("b", 5), guest("new", 5, waits=True), guest("next", 5, waits=True)
+    )
+    policy = policy_of(loads={"concurrent": 1})
+    grown_old(world, policy)
+    decided = asked(world, policy, "new", "next", times=5)
+    assert len(unloads(decided)) == 1
+    assert hold_of(decided, "next") == Hold(
+        "next", Reason.WAITING_FOR_LOAD_SLOT, "0 loads under way, 1 to come"
+    )
+    world.run(policy, 12)
+    assert {world.guests[name].state for name in ("new", "next")} == {READY}
+
+
 def test_idle_models_stay_unless_the_policy_says_otherwise() -> None:
     world = gpu_world(here("a"), here("b"))
     world.tick(policy_of())
