@@ -4,7 +4,8 @@ In order: sick models are healed; devices over their budget are relieved; idle m
 are let go; then every model that is wanted, or foreseen to be, is loaded if it fits, or
 makes room if that pays, or is held with the reason why not. The worthiest come first, after
 those that are pinned and those that somebody has waited for longer than the policy's
-patience; what is only foreseen comes after what is asked for.
+patience, or, while loads queue for slots, after those whose loads save most waiting; what is
+only foreseen comes after what is asked for.
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
@@ -40,7 +41,7 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
     _heal(draft)
     _relieve(draft)
     _let_idle_go(draft)
-    for name, reason in _candidates(draft.survey):
+    for name, reason in _candidates(draft):
         _admit(draft, name, reason)
     _note_lost_pins(draft)
     _note_overuse(draft)
@@ -103,7 +104,7 @@ def _let_idle_go(draft: Draft) -> None:
         draft.unload(resident, Reason.IDLE)
 
 
-def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
+def _candidates(draft: Draft) -> list[tuple[str, Reason]]:
     """Absent models that something calls for, the ones to serve first coming first.
 
     A caller is as urgent as the members it brings, and goes before them: a step loaded by
@@ -112,9 +113,12 @@ def _candidates(survey: Survey) -> list[tuple[str, Reason]]:
     Who left for another comes after it. Those who wait for it since were foreseen when the
     swap was found to pay; counted again, they would undo it when its memory is free.
     """
+    survey = draft.survey
     reasons = {name: why for name in survey.stirring() if (why := _why_wanted(survey, name))}
     survey.foresee(list(reasons))
-    turns = {name: _turn(survey, name, reasons) for name in reasons}
+    awaited = sum(survey.models[name].waiting > 0 for name in reasons)
+    queueing = draft.loading + awaited > survey.policy.loads.concurrent
+    turns = {name: _turn(survey, name, reasons, queueing) for name in reasons}
     found = []
     for name, turn in turns.items():
         before = turns.get(survey.past(name).left_for or "", turn)
@@ -126,16 +130,27 @@ _Turn = tuple[int, float, int, str]
 _URGENCY = {Reason.DEMANDED: 2, Reason.FORESEEN: 3}
 
 
-def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason]) -> _Turn:
+def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason], queueing: bool) -> _Turn:
     """Pins come first, then whom somebody has waited for too long, the longest first; then what
     requests call for, what they are foreseen to call for, and what merely used to be here, each
-    by what it is worth for its bytes."""
+    by what it is worth for its bytes.
+
+    queueing: more loads are waited for than may run at once. Then those come first, after the
+    pins, for whom most wait for each second of loading. The longest wait would come first in
+    vain: where loads queue for longer than requests wait, it would serve each model just before,
+    or after, everybody who waits for it gives up.
+    """
     members = survey.units.members(name)
-    worthiest = -max([survey.density(member) for member in members if member in reasons])
-    if reasons[name] is Reason.PINNED:
-        return 0, worthiest, -len(members), name
-    if survey.is_impatient(name):
+    wanted = [member for member in members if member in reasons]
+    is_pinned = reasons[name] is Reason.PINNED
+    pressing = max([survey.pressing(member) for member in wanted]) if queueing else 0.0
+    if pressing > 0 and not is_pinned:
+        return 1, -pressing, -len(members), name
+    if survey.is_impatient(name) and not is_pinned:
         return 1, -survey.models[name].oldest_wait_s, -len(members), name
+    worthiest = -max([survey.density(member) for member in wanted])
+    if is_pinned:
+        return 0, worthiest, -len(members), name
     return _URGENCY.get(reasons[name], 4), worthiest, -len(members), name
 
 

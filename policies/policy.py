@@ -230,7 +230,8 @@ class FrontDoor(Section):
     wait_s: PositiveSeconds = 60.0
     """The longest a request is held; a client's own deadline may end it sooner."""
     patience_s: PositiveSeconds = 15.0
-    """A request that has waited this long comes next, whatever is of age and not pinned must go."""
+    """A request that has waited this long is no longer weighed: what is of age and not pinned goes
+    for it, and it comes next unless loads queue."""
     waiters: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
     """Requests held at once, for all models together."""
     waiters_per_model: Annotated[int, Field(ge=0, le=1_000_000)] = 1000

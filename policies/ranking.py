@@ -111,6 +111,15 @@ def kept_warm(policy: Policy, standing: Standing, history: History, now_s: float
     return policy.weight(model.name) * seconds
 
 
+def pressing(policy: Policy, model: Model, absence_s: float) -> float:
+    """Requests that wait for an absent model, by weight, for each second until it could serve.
+
+    Loads that queue save most waiting in the order of that (Smith's rule). How long the requests
+    have waited already is no part of it: no order of loads changes what is past.
+    """
+    return policy.weight(model.name) * _crowd(model) / absence_s
+
+
 def _crowd(model: Model) -> int:
     return min(max(0, model.waiting), _CROWD)
 

@@ -12,7 +12,7 @@ from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
 from policies.outlook import Outlook, outlooks
 from policies.policy import Policy
-from policies.ranking import RANKINGS, Ranking, Standing
+from policies.ranking import RANKINGS, Ranking, Standing, pressing
 from policies.snapshot import Model, ModelState, Snapshot
 from policies.units import Units
 
@@ -105,6 +105,10 @@ class Survey:
         """
         model = self.models[name]
         return model.waiting > 0 and model.oldest_wait_s >= self.policy.front_door.patience_s
+
+    def pressing(self, name: str) -> float:
+        """What a second of loading ``name`` is worth to those who wait for it."""
+        return pressing(self.policy, self.models[name], self.absence_s(name))
 
     def is_wanted(self, name: str) -> bool:
         """Whether requests call for ``name``, an absent model."""

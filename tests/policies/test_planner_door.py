@@ -7,6 +7,7 @@ import pytest
 
 from policies.actions import Hold, Reason, Unload, listed
 from policies.planner import plan
+from policies.policy import Policy
 from tests.policies.timeline import (
     asked,
     ensemble,
@@ -20,6 +21,7 @@ from tests.policies.timeline import (
 from tests.policies.world import (
     MONDAY_S,
     READY,
+    World,
     gpu_world,
     guest,
     policy_of,
@@ -175,6 +177,31 @@ def test_of_those_whose_patience_has_ended_the_first_who_came_is_first() -> None
     while not loaded:
         loaded = loads(asked(world, policy, "hot", times=50))
     assert loaded == ["first"]
+
+
+def order_of_loads(world: World, policy: Policy) -> list[str]:
+    return [load.model for _ in range(60) for load in world.tick(policy).loads]
+
+
+def test_loads_that_queue_come_in_the_order_of_the_waiting_that_they_save() -> None:
+    """Whoever came first, and whatever size they are: the memory holds them all."""
+    world = gpu_world(
+        guest("old", 1, load_s=9.0, waits=True),
+        guest("slow", 1, load_s=9.0, waits=True),
+        guest("quick", 2, load_s=3.0, waits=True),
+        guest("dear", 2, load_s=9.0, waits=True),
+    )
+    policy = policy_of(
+        loads={"concurrent": 1}, front_door={"patience": 5}, models={"dear": {"weight": 9}}
+    )
+    world.ask("old")
+    order = order_of_loads(world, policy)[:1]
+    world.ask("slow")
+    world.wait(6)
+    world.ask("slow", 2)
+    world.ask("quick", 2)
+    world.ask("dear")
+    assert [*order, *order_of_loads(world, policy)] == ["old", "dear", "quick", "slow"]
 
 
 # --- who comes back first
