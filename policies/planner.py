@@ -180,18 +180,18 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
     survey, ledger = draft.survey, draft.ledger
     if name in draft.coming or _held_before_memory(draft, name, reason):
         return
-    need = survey.need(name, draft.coming)
+    need, staying = survey.need(name, draft.coming), _members_staying(survey, name)
     if need is None or ledger.blind:
         draft.hold(name, Reason.FOOTPRINT_UNKNOWN, _unknown_sizes(survey, name))
     elif not ledger.has_budget(need):
         draft.hold(name, Reason.BUDGET_UNKNOWN, "set a budget in bytes for its device")
-    elif budgets := ledger.too_small(need, survey.taken_by(_members_staying(survey, name))):
-        draft.hold(name, Reason.LARGER_THAN_BUDGET, _over_budgets(survey, name, need, budgets))
+    elif budgets := ledger.too_small(need, survey.taken_by(staying)):
+        draft.hold(name, Reason.LARGER_THAN_BUDGET, _over_budgets(survey, staying, need, budgets))
     elif ledger.fits_now(need):
         _take_slot(draft, name, reason, need)
     elif not (missing := ledger.shortfall(need)):
         draft.claim(name, Reason.WAITING_FOR_UNLOAD, _amounts(need), need)
-    elif pins := _pins_in_the_way(draft, name, need):
+    elif pins := _pins_in_the_way(draft, staying, need):
         draft.hold(name, Reason.PINNED_OUT, f"memory is taken by pinned models ({listed(pins)})")
     elif reason in (Reason.RESTORED, Reason.HEALED):
         # What merely used to be here takes free memory only, and nobody's place.
@@ -206,8 +206,10 @@ def _members_staying(survey: Survey, name: str) -> set[str]:
     return {m for m in members if survey.is_here(m) and not survey.models[m].stale}
 
 
-def _pins_in_the_way(draft: Draft, name: str, need: Need) -> list[str]:
-    """Pinned models beside which ``name`` does not fit, though everything else left.
+def _pins_in_the_way(draft: Draft, staying: set[str], need: Need) -> list[str]:
+    """Pinned models beside which a load does not fit, though all else left but its own members.
+
+    staying: those members, which are here already.
 
     Those count that are here or come by this plan. A pin that cannot be met itself (too
     large, broken, or shut out by other pins) takes nothing, and shuts nobody out.
@@ -215,8 +217,7 @@ def _pins_in_the_way(draft: Draft, name: str, need: Need) -> list[str]:
     survey, pins = draft.survey, draft.pins
     if not pins:
         return []
-    members = _members_staying(survey, name)
-    taken = survey.taken_by(pins | members) if members else draft.pinned_bytes
+    taken = survey.taken_by(pins | staying) if staying else draft.pinned_bytes
     short = draft.ledger.too_small(need, taken)
     if not short:
         return []
@@ -312,8 +313,8 @@ def _failures(survey: Survey, name: str) -> str:
     return ""
 
 
-def _over_budgets(survey: Survey, name: str, need: Need, budgets: Need) -> str:
-    here = survey.taken_by(_members_staying(survey, name))
+def _over_budgets(survey: Survey, staying: set[str], need: Need, budgets: Need) -> str:
+    here = survey.taken_by(staying)
     amounts = {device: need[device] + here.get(device, 0) for device in sorted(budgets)}
     return "needs " + ", ".join(
         f"{format_bytes(amount)} on {device}, where the budget is {format_bytes(budgets[device])}"

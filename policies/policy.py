@@ -399,6 +399,11 @@ class Policy(Section):
     def weight(self, model: str) -> float:
         return self.wishes(model).weight or 1.0
 
+    @property
+    def has_calls(self) -> bool:
+        """Whether any model is said to call others."""
+        return any(wishes.calls for wishes in self.models.values())
+
     def calls(self, model: str) -> tuple[str, ...]:
         return self.wishes(model).calls or ()
 

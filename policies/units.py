@@ -15,7 +15,8 @@ class Units:
 
     def __init__(self, policy: Policy, models: Mapping[str, Model]) -> None:
         self._steps = {name: model.steps for name, model in models.items() if model.steps}
-        self._calls = {name: calls for name in models if (calls := policy.calls(name))}
+        callers = models if policy.has_calls else ()
+        self._calls = {name: calls for name in callers if (calls := policy.calls(name))}
         self._callers: dict[str, list[str]] = {}
         for name in sorted({*self._steps, *self._calls}):
             for member in self._direct(name):
