@@ -55,11 +55,15 @@ class PolicyFile:
             return parse("")
         try:
             text = self.path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            what = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            problem = Problem(str(self.path), None, "(file)", str(what), "a readable YAML file")
-            raise PolicyError((problem,)) from None
-        return parse(text, str(self.path))
+        except UnicodeDecodeError:
+            what = "not UTF-8 text"
+        except (OSError, ValueError) as error:
+            # A path with a NUL byte is a ValueError.
+            what = str(error.strerror) if isinstance(error, OSError) else str(error)
+        else:
+            return parse(text, str(self.path))
+        problem = Problem(str(self.path), None, "(file)", what, "a readable YAML file")
+        raise PolicyError((problem,))
 
     def _look(self) -> _Mark:
         """Identity, size and time of the file; a ConfigMap swaps a link, and so the inode."""
@@ -67,6 +71,6 @@ class PolicyFile:
             return None
         try:
             stat = self.path.stat()
-        except OSError:
+        except (OSError, ValueError):
             return None
         return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -30,11 +30,16 @@ class ScenarioError(ValueError):
 def text_of(path: Path) -> str:
     """Raises ScenarioError where there is no such file, or no text in it."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        problem = Problem(str(path), None, "(file)", str(said), "a readable file of UTF-8 text")
-        raise ScenarioError([problem]) from None
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        said = "not UTF-8"
+    except (OSError, ValueError) as error:
+        # A path with a NUL byte is a ValueError.
+        said = str(error.strerror) if isinstance(error, OSError) else str(error)
+    else:
+        return text
+    problem = Problem(str(path), None, "(file)", said, "a readable file of UTF-8 text")
+    raise ScenarioError([problem])
 
 
 def mapping(text: str, file: str) -> tuple[dict[str, Any], Lines]:

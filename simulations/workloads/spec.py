@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from policies.policy import Section
 from policies.quantities import PositiveBytes, PositiveSeconds, Seconds
@@ -24,11 +24,25 @@ from simulations.workloads.drawn_spec import (
 )
 
 
+def _without_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("holds a NUL byte")
+    return path
+
+
+File = Annotated[
+    Path,
+    AfterValidator(_without_nul),
+    Field(json_schema_extra={"x-allowed": "a path without NUL bytes"}),
+]
+"""YAML can write what no path can hold, and to open it is no OSError."""
+
+
 def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, str | Path) else value
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+Paths = Annotated[tuple[File, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 
 
 class AzureSpec(Section):
@@ -36,9 +50,9 @@ class AzureSpec(Section):
 
     invocations: Paths
     """One file, or one for each day in order."""
-    durations: Path | None = None
+    durations: File | None = None
     """Service times of the same functions."""
-    memory: Path | None = None
+    memory: File | None = None
     """Sizes of the same functions."""
     aggregate: bool = False
     """One arrival for each minute of a function, weighing as much as all of its calls."""
@@ -47,7 +61,7 @@ class AzureSpec(Section):
 class ServeGenSpec(Section):
     """ServeGen's windows."""
 
-    folder: Path
+    folder: File
     """Where chunk-*-trace.csv lie, or folders of them."""
     days: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
     """The first and the last day, both included, counted from 0; null takes all."""
@@ -60,7 +74,7 @@ class ServeGenSpec(Section):
 class TableSpec(Section):
     """A table of arrivals: ``time,model[,service_ms][,weight]``."""
 
-    path: Path
+    path: File
     """CSV, packed with gzip or not, or Parquet."""
     start: AwareDatetime | Annotated[float, Field(ge=0)] | None = None
     """When the clock starts, as the table counts; null: with the first arrival."""
@@ -71,14 +85,14 @@ class TableSpec(Section):
 class JournalSpec(Section):
     """The sidecar's own journal."""
 
-    path: Path
+    path: File
     """One of its files, or their folder."""
 
 
 class RecordingSpec(Section):
     """What `remora record` wrote."""
 
-    path: Path
+    path: File
     """A Parquet file."""
     aggregate: bool = False
     """One arrival for each step of a model, weighing as much as all of its requests."""

@@ -99,6 +99,11 @@ def test_a_deleted_file_leaves_its_policy_in_force(path: Path) -> None:
     assert file.problem is None
 
 
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="allowed: a readable YAML file"):
+        PolicyFile(tmp_path / "a\0b")
+
+
 def test_a_file_that_is_not_text_is_refused(path: Path) -> None:
     file = PolicyFile(path)
     path.write_bytes(b"\xff\xfe\x00")

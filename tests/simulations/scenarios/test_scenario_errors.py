@@ -75,6 +75,15 @@ def test_a_file_that_is_absent_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nothing.yaml")
 
 
+def test_a_path_that_no_file_can_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ScenarioError, match=r"a\0b: \(file\): .*; allowed: a readable file of UTF-8"
+    ):
+        load(tmp_path / "a\0b")
+    said = problems(SMALL.replace("zipf:", 'journal: {path: "a\\0b"}\n  zipf:'))
+    assert "workload.journal.path: 'a\\x00b'; allowed: a path without NUL bytes" in said
+
+
 def test_a_file_that_is_not_yaml_is_named_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("workload:\n  zipf: [\n")
     with pytest.raises(ScenarioError, match=r"bad\.yaml:3: \(file\)"):
