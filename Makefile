@@ -13,11 +13,11 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt bench schema docs lock clean python
+.PHONY: help venv demo test check e2e controlplane fmt bench schema docs lock clean python
 
 help: ## Show these targets
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
-		| awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z0-9]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
+		| awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.ready ## See Remora at work, without a GPU or Triton
 	$(BIN)/remora demo
@@ -30,6 +30,12 @@ check: $(VENV)/.ready ## The same as test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+e2e: $(VENV)/.ready ## Run the tests with a real Kubernetes control plane alone; they need Go
+	$(BIN)/python -m pytest -v tests/controlplane
+
+controlplane: $(VENV)/.ready ## Build that control plane beforehand; otherwise its first test does
+	$(BIN)/python -m tests.controlplane.binaries
 
 fmt: $(VENV)/.ready ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only

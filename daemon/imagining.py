@@ -1,4 +1,4 @@
-"""The commands that imagine: simulate, compare, tune, record and fidelity.
+"""The commands that imagine: simulate, compare, tune, scale, record and fidelity.
 
 Owns their options. What they do is in `simulations`, which is imported when one of them runs.
 """
@@ -97,6 +97,35 @@ def tune(
     raise typer.Exit(status)
 
 
+def scale(
+    scenarios: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Scaling scenarios; all that come with this package by default."),
+    ] = None,
+    signals: Annotated[
+        str, typer.Option(help="What the HPA is told, with commas, as busy or busy@0.8.")
+    ] = "",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures as JSON.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option(help="Print one table in Markdown instead.")] = False,
+    workers: _Workers = None,
+) -> None:
+    """Let signals scale the same Deployment, beside one that knows the future; exit 1 when an
+    expectation does not hold."""
+    from simulations.scaling import command
+
+    with _told(*command.ERRORS):
+        status = command.scale(
+            scenarios or [],
+            signals=signals,
+            json_out=json_out,
+            markdown=markdown,
+            workers=workers,
+        )
+    raise typer.Exit(status)
+
+
 def record(
     url: Annotated[str, typer.Argument(help="The Prometheus server.")],
     target: Annotated[Path, typer.Argument(help="The recording, a .parquet file.")],
@@ -158,7 +187,7 @@ def fidelity(
         command.fidelity(seconds=seconds, seed=seed, directory=directory, json_out=json_out)
 
 
-COMMANDS = (simulate, compare, tune, record, fidelity)
+COMMANDS = (simulate, compare, tune, scale, record, fidelity)
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def _tls(settings: Settings) -> "PortTls | None":
 async def _context(tls: "PortTls | None") -> SSLContext | None:
     if tls is None:
         return None
-    from daemon.fleet.certificates import CertificateError
+    from daemon.fleet.certificates.contexts import CertificateError
 
     try:
         return await tls.open()

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
 
-from daemon.fleet.certificates import CertificateError, Serving
-from daemon.fleet.certificates_files import GivenFiles
+from daemon.fleet.certificates.contexts import CertificateError, Serving
+from daemon.fleet.certificates.files import GivenFiles
 
 log = logging.getLogger("remora.tls")
 

@@ -165,9 +165,9 @@ async def _plain_port(fleet: Fleet) -> AsyncIterator[None]:
 
 async def _keda(fleet: Fleet, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:
     """Opens the gRPC port, and says how it is closed; imported only where it is wanted."""
-    from daemon.fleet import keda_serving
-    from daemon.fleet.keda import Scaler
-    from daemon.fleet.keda_demand import Demand
+    from daemon.fleet.keda import serving as keda_serving
+    from daemon.fleet.keda.demand import Demand
+    from daemon.fleet.keda.scaler import Scaler
 
     settings = fleet.settings
     demand = Demand(fleet.telemetry, remembered_s=settings.collect_interval_s)

@@ -13,10 +13,10 @@ from daemon.fleet.collecting import Collecting
 from daemon.fleet.deployments import Deployments
 from daemon.fleet.events import Events
 from daemon.fleet.lease import Lease
+from daemon.fleet.metricsapi.serving import ListenError, Listening, listen
 from daemon.fleet.pods import Watching
 from daemon.fleet.removal import Removal
 from daemon.fleet.samples import Samples
-from daemon.fleet.serving import ListenError, Listening, listen
 from daemon.fleet.settings import FleetSettings
 from daemon.fleet.steadying import Steadying
 from daemon.fleet.telemetry import Telemetry

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from daemon import tls as tls_module
 from daemon.api import Guard
-from daemon.fleet.certificates import CertificateError
+from daemon.fleet.certificates.contexts import CertificateError
 from daemon.tls import PortTls
 from tests.controlplane.authority import Authority, Pair
 

@@ -1,0 +1,1 @@
+"""Deployments of simulated pods under a HorizontalPodAutoscaler, on a virtual clock."""
