@@ -263,8 +263,8 @@ class Routing(StrEnum):
 class Scaling(Section):
     """How many pods the work needs, as a HorizontalPodAutoscaler is told."""
 
-    window_s: PositiveSeconds = 30.0
-    """Averaging time of the work that is offered to a pod."""
+    window_s: PositiveSeconds = 60.0
+    """Averaging time of the work that is offered to a pod; the fewer the requests, the longer."""
     device_target: Annotated[float, Field(gt=0, le=1)] | None = 0.9
     """Utilisation at which a GPU counts as full; null leaves it out, as where others share it."""
     routing: Routing = Routing.SPREAD

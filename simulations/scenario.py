@@ -151,7 +151,7 @@ def parsed(text: str, file: str = "scenario", base: Path = Path(), name: str = "
         raise ScenarioError([Problem(file, None, "pod", "missing", allowed)])
     return Scenario(
         name=name or Path(file).stem,
-        about=_leading_comment(text),
+        about=leading_comment(text),
         base=base,
         workload=said.workload,
         pod=None if said.pod is None else pod_spec(said.pod),
@@ -164,7 +164,7 @@ def parsed(text: str, file: str = "scenario", base: Path = Path(), name: str = "
     )
 
 
-def _leading_comment(text: str) -> str:
+def leading_comment(text: str) -> str:
     """Its paragraphs, with an empty line between them; where a line ends means nothing."""
     lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
     said = [line.lstrip("#").strip() for line in lines]

@@ -7,7 +7,6 @@ says what it shows. Refuses to know what comes of it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +33,7 @@ from simulations.scaling.routing import RoutingName
 from simulations.scaling.run import Limits, Outage, OutageKind, Setting
 from simulations.scaling.signals import CLAIRVOYANT, TARGETS
 from simulations.scaling.traffic import Day, Line, Rate, Traffic
-from simulations.scenario import Contrast, Expectation
+from simulations.scenario import Contrast, Expectation, leading_comment
 from simulations.workloads.catalogue import GIB, Profile
 from simulations.workloads.drawn_spec import Seed
 from simulations.workloads.known import load_s
@@ -240,20 +239,13 @@ def parsed(text: str, file: str = "scenario", base: Path = Path(), name: str = "
     )
     return Scenario(
         name=name or Path(file).stem,
-        about=_about(text),
+        about=leading_comment(text),
         decider=decider,
         setting=setting,
         attainment=said.objective.share,
         expectations=said.expectations,
         contrasts=said.contrasts,
     )
-
-
-def _about(text: str) -> str:
-    """The leading comment, by paragraphs."""
-    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
-    said = [line.lstrip("#").strip() for line in lines]
-    return "\n\n".join(" ".join(group) for full, group in groupby(said, key=bool) if full)
 
 
 def _unknown(said: _ScenarioFile, lines: Lines, file: str) -> Iterator[Problem]:
