@@ -12,7 +12,7 @@ import typer
 from daemon import imagining
 from daemon.fleet.command import fleet
 from daemon.options import with_settings
-from daemon.settings import Settings, SettingsError, variable
+from daemon.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
     name="remora",
@@ -34,7 +34,7 @@ def _fail(text: str) -> typer.Exit:
 
 
 @app.command()
-@with_settings(Settings, variable)
+@with_settings(Settings, PREFIX)
 def run(**values: Any) -> None:
     """Run the sidecar beside a Triton server."""
     from daemon.run import StartError, serve

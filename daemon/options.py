@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon.settings import flag
+from daemon.settings import flag, variable
 
 
-def with_settings(settings: type, named: Callable[[str], str]) -> Callable[[Any], Any]:
+def with_settings(settings: type, prefix: str) -> Callable[[Any], Any]:
     """Gives a command one option for each field of ``settings``.
 
-    named: the environment's variable for the name of a setting.
+    prefix: of their variables in the environment.
     """
 
     def given(command: Any) -> Any:
@@ -25,7 +25,9 @@ def with_settings(settings: type, named: Callable[[str], str]) -> Callable[[Any]
                 annotation=Annotated[
                     each.type,
                     typer.Option(
-                        _options(each), envvar=named(each.name), help=each.metadata["help"]
+                        _options(each),
+                        envvar=variable(each.name, prefix),
+                        help=each.metadata["help"],
                     ),
                 ],
             )

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from daemon import settings
-from daemon.fleet import settings as fleet_settings
 from daemon.fleet import telemetry as fleet_telemetry
+from daemon.fleet.settings import PREFIX as FLEET_PREFIX
+from daemon.fleet.settings import FleetSettings
+from daemon.settings import Settings, table
 from daemon.telemetry import DESCRIPTIONS
 from policies.actions import Reason
 from policies.policy import Policy
@@ -28,11 +29,11 @@ def text() -> str:
             "",
             "Flags of `remora run`, or variables of its environment.",
             "",
-            *_table(("flag", "variable", "default", "meaning"), settings.table()),
+            *_table(("flag", "variable", "default", "meaning"), table(Settings)),
             "",
             "Flags of `remora fleet`, or variables of its environment.",
             "",
-            *_table(("flag", "variable", "default", "meaning"), fleet_settings.table()),
+            *_table(("flag", "variable", "default", "meaning"), table(FleetSettings, FLEET_PREFIX)),
             "",
             "## Policy: what is wanted",
             "",

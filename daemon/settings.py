@@ -15,6 +15,10 @@ _DURATIONS = ("triton_timeout", "metrics_interval")
 _SIZES = ("host_memory", "front_door_message", "journal_rotate", "journal_keep")
 
 
+PREFIX = "REMORA_"
+"""Of the variables of `remora run`."""
+
+
 class LogFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -81,10 +85,7 @@ class Settings:
             if not 1 <= getattr(self, name) <= 65535:
                 raise SettingsError(name, str(getattr(self, name)), "a port from 1 to 65535")
         for port in ("front_door", "http"):
-            certificate, key = f"{port}_certificate", f"{port}_key"
-            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
-                missing = certificate if getattr(self, certificate) is None else key
-                raise SettingsError(missing, "", "both a certificate and its key, or neither")
+            check_pair(self, f"{port}_certificate", f"{port}_key", SettingsError)
         if self.http_client_ca is not None and self.http_certificate is None:
             allowed = f"only together with {flag('http_certificate')}"
             raise SettingsError("http_client_ca", str(self.http_client_ca), allowed)
@@ -120,29 +121,39 @@ class Settings:
 class SettingsError(ValueError):
     """A setting that cannot be used: which, what it says, what is allowed."""
 
+    prefix = PREFIX
+
     def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{flag(name)} ({variable(name)}): {value!r}; allowed: {allowed}")
+        place = f"{flag(name)} ({variable(name, self.prefix)})"
+        super().__init__(f"{place}: {value!r}; allowed: {allowed}")
 
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def variable(name: str) -> str:
-    return "REMORA_" + name.upper()
+def variable(name: str, prefix: str = PREFIX) -> str:
+    return prefix + name.upper()
 
 
-def table() -> list[tuple[str, str, str, str]]:
-    """Flag, variable, default and meaning of every setting."""
+def table(kind: Any, prefix: str = PREFIX) -> list[tuple[str, str, str, str]]:
+    """Flag, variable, default and meaning of every setting of the dataclass ``kind``."""
     return [
         (
             flag(each.name),
-            variable(each.name),
+            variable(each.name, prefix),
             "" if each.default in (MISSING, None) else str(each.default),
             each.metadata["help"],
         )
-        for each in fields(Settings)
+        for each in fields(kind)
     ]
+
+
+def check_pair(settings: Any, certificate: str, key: str, error: type[SettingsError]) -> None:
+    """Raises ``error`` when one of the two is given without the other."""
+    if (getattr(settings, certificate) is None) != (getattr(settings, key) is None):
+        missing = certificate if getattr(settings, certificate) is None else key
+        raise error(missing, "", "both a certificate and its key, or neither")
 
 
 def _amount(settings: Settings, name: str) -> float:

@@ -18,7 +18,7 @@ def sidecar() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def test_every_variable_is_a_setting() -> None:
     _, container = sidecar()
-    known = {name for _, name, _, _ in table()}
+    known = {name for _, name, _, _ in table(Settings)}
     assert {each["name"] for each in container["env"]} <= known
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.fleet.settings import FleetSettings, table
+from daemon.fleet.settings import PREFIX, FleetSettings
+from daemon.settings import table
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 FILES = (*sorted((DEPLOY / "fleet").glob("*.yaml")), DEPLOY / "apiservice-external.yaml")
@@ -31,7 +32,7 @@ def container() -> dict[str, Any]:
 
 
 def test_every_variable_is_a_setting_of_the_fleet() -> None:
-    known = {name for _, name, _, _ in table()}
+    known = {name for _, name, _, _ in table(FleetSettings, PREFIX)}
     assert {each["name"] for each in container()["env"]} <= known
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import typer
 
-from daemon.fleet.settings import FleetSettings, FleetSettingsError, variable
+from daemon.fleet.settings import PREFIX, FleetSettings, FleetSettingsError
 from daemon.options import with_settings
 
 
-@with_settings(FleetSettings, variable)
+@with_settings(FleetSettings, PREFIX)
 def fleet(**values: Any) -> None:
     """Run the fleet service: the sidecars' signals for the HPA and for KEDA."""
     from daemon.fleet.run import StartError, serve

@@ -5,10 +5,10 @@ documentation is generated from here. How loads are steadied is the policy's.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from daemon.settings import LogFormat, flag
+from daemon.settings import LogFormat, SettingsError, check_pair, flag
 from policies.quantities import parse_seconds
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -26,6 +26,9 @@ _PAIRS = (
     ("certificate", "key"),
     ("keda_certificate", "keda_key"),
 )
+
+
+PREFIX = "REMORA_FLEET_"
 
 
 def _says(text: str) -> Mapping[str, str]:
@@ -138,9 +141,7 @@ class FleetSettings:
             _within(self, name, least, 65535)
         _within(self, "collect_concurrency", 1, 4096)
         for certificate, key in _PAIRS:
-            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
-                missing = key if getattr(self, certificate) else certificate
-                raise FleetSettingsError(missing, "", "both a certificate and its key, or neither")
+            check_pair(self, certificate, key, FleetSettingsError)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -196,28 +197,10 @@ class FleetSettings:
             raise FleetSettingsError("own_namespace", "", "a namespace, outside a pod") from None
 
 
-class FleetSettingsError(ValueError):
-    """A setting that cannot be used: which, what it says, what is allowed."""
+class FleetSettingsError(SettingsError):
+    """A setting of the fleet service that cannot be used."""
 
-    def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{flag(name)} ({variable(name)}): {value!r}; allowed: {allowed}")
-
-
-def variable(name: str) -> str:
-    return "REMORA_FLEET_" + name.upper()
-
-
-def table() -> list[tuple[str, str, str, str]]:
-    """Flag, variable, default and meaning of every setting."""
-    return [
-        (
-            flag(each.name),
-            variable(each.name),
-            "" if each.default in (MISSING, None) else str(each.default),
-            each.metadata["help"],
-        )
-        for each in fields(FleetSettings)
-    ]
+    prefix = PREFIX
 
 
 def _within(settings: FleetSettings, name: str, least: int, most: int) -> None:

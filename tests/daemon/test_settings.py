@@ -86,7 +86,7 @@ def test_an_empty_size_is_wrong_where_there_must_be_one(name: str) -> None:
 
 
 def test_the_table_has_every_setting_once_with_its_meaning() -> None:
-    rows = table()
+    rows = table(Settings)
     assert [(row[0], row[1]) for row in rows] == [
         (flag(each.name), variable(each.name)) for each in fields(Settings)
     ]
@@ -95,7 +95,7 @@ def test_the_table_has_every_setting_once_with_its_meaning() -> None:
 
 
 def test_the_table_shows_defaults_as_they_would_be_written() -> None:
-    defaults = {row[0]: row[2] for row in table()}
+    defaults = {row[0]: row[2] for row in table(Settings)}
     assert defaults["--triton-grpc"] == "127.0.0.1:8001"
     assert defaults["--http-port"] == "9400"
     assert defaults["--log-format"] == "text"

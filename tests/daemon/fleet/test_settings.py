@@ -11,14 +11,15 @@ import typer
 from typer.testing import CliRunner
 
 from daemon.fleet.command import fleet
-from daemon.fleet.settings import FleetSettings, FleetSettingsError, table, variable
+from daemon.fleet.settings import PREFIX, FleetSettings, FleetSettingsError
+from daemon.settings import table, variable
 from tests.daemon.fleet.kubeconfig import write_kubeconfig
 
 PEM = Path("any.pem")
 
 
 def test_every_setting_is_a_flag_and_a_variable_and_is_explained() -> None:
-    rows = table()
+    rows = table(FleetSettings, PREFIX)
     assert len(rows) == len(fields(FleetSettings))
     assert ("--collect-interval", "REMORA_FLEET_COLLECT_INTERVAL", "5s") in [r[:3] for r in rows]
     assert all(text.endswith(".") for *_, text in rows)
@@ -77,7 +78,7 @@ def command(*arguments: str, **environment: str) -> str:
 
 def test_the_command_reads_flags_and_variables() -> None:
     assert "'never'" in command("--stale", "never")
-    assert "'never'" in command(**{variable("stale"): "never"})
+    assert "'never'" in command(**{variable("stale", PREFIX): "never"})
 
 
 @pytest.mark.parametrize(
