@@ -11,6 +11,7 @@ import typer
 
 from daemon import imagining
 from daemon.fleet.command import fleet
+from daemon.gateway.command import gateway_config
 from daemon.options import with_settings
 from daemon.settings import PREFIX, Settings, SettingsError
 
@@ -150,6 +151,9 @@ def envoy_config(
     access_log_sample: Annotated[
         float, typer.Option(help="Share of the other requests that is logged, 0 to 1.")
     ] = 0.01,
+    fleet_port: Annotated[
+        int, typer.Option(help="Port of both protocols, for the fleet's gateway; 0: none.")
+    ] = 0,
 ) -> None:
     """Print a bootstrap for Envoy, which stands in front of Triton and the sidecar."""
     from daemon.frontdoor.envoy import EnvoyOptionError, EnvoyOptions, bootstrap
@@ -170,6 +174,7 @@ def envoy_config(
             tls_key=tls_key,
             access_log=access_log,
             access_log_sample=access_log_sample,
+            fleet_port=fleet_port,
         )
     except EnvoyOptionError as error:
         raise _fail(str(error)) from None
@@ -203,7 +208,7 @@ def demo(
         raise typer.Exit(1)
 
 
-for _command in (fleet, *imagining.COMMANDS):
+for _command in (fleet, gateway_config, *imagining.COMMANDS):
     app.command()(_command)
 
 

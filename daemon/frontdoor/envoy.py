@@ -67,6 +67,7 @@ class EnvoyOptions:
     tls_key: Path | None
     access_log: Path | None
     access_log_sample: float
+    fleet_port: int = 0
 
     def __post_init__(self) -> None:
         if not _is_ip(self.host):
@@ -83,29 +84,25 @@ class EnvoyOptions:
 
     @property
     def body_cap_bytes(self) -> int:
-        return _amount("body_cap", self.body_cap)
+        return parsed_amount("body_cap", self.body_cap)
 
     @property
     def memory_bytes(self) -> int:
-        return _amount("memory", self.memory)
+        return parsed_amount("memory", self.memory)
 
     def address(self, name: str) -> Address:
         """The option `name` taken apart."""
-        written = str(getattr(self, name))
-        host, colon, port = written.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        known = bool(colon and host) and port.isascii() and port.isdigit()
-        if not known or not 1 <= int(port) <= 65535:
-            raise EnvoyOptionError(name, written, "HOST:PORT, as 127.0.0.1:8000")
-        return Address(host, int(port))
+        return parsed_address(name, str(getattr(self, name)))
 
     def _check_ports(self) -> None:
         taken: list[int] = []
-        for name in ("http_port", "grpc_port", "admin_port"):
+        for name in ("http_port", "grpc_port", "admin_port", "fleet_port"):
             port = getattr(self, name)
-            is_none = name == "admin_port" and port == 0
-            if not is_none and not 1 <= port <= 65535:
-                note = ", or 0 for none" if name == "admin_port" else ""
+            may_be_none = name in ("admin_port", "fleet_port")
+            if may_be_none and port == 0:
+                continue
+            if not 1 <= port <= 65535:
+                note = ", or 0 for none" if may_be_none else ""
                 raise EnvoyOptionError(name, port, f"a port from 1 to 65535{note}")
             if port in taken:
                 raise EnvoyOptionError(name, port, "a port that no other listener has")
@@ -129,6 +126,24 @@ class EnvoyOptions:
         )
 
 
+def parsed_address(name: str, written: str) -> Address:
+    """HOST:PORT taken apart, as the option `name` has it; raises EnvoyOptionError."""
+    host, colon, port = written.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    known = bool(colon and host) and port.isascii() and port.isdigit()
+    if not known or not 1 <= int(port) <= 65535:
+        raise EnvoyOptionError(name, written, "HOST:PORT, as 127.0.0.1:8000")
+    return Address(host, int(port))
+
+
+def parsed_amount(name: str, written: str) -> int:
+    """Bytes, as the option `name` has them; raises EnvoyOptionError."""
+    try:
+        return parse_bytes(written)
+    except ValueError:
+        _refuse_amount(name, written)
+
+
 def bootstrap(options: EnvoyOptions) -> str:
     """The bootstrap as YAML, without the template's comments."""
     found = template()
@@ -140,6 +155,8 @@ def bootstrap(options: EnvoyOptions) -> str:
         _encrypt(found, options.tls_certificate, options.tls_key)
     if options.access_log is not None:
         _log_access(found, options.access_log, options.access_log_sample)
+    if options.fleet_port:
+        _serve_fleet(found, Address(options.host, options.fleet_port))
     return yaml.dump(found, Dumper=_Plain, sort_keys=False, allow_unicode=True)
 
 
@@ -209,6 +226,37 @@ def _encrypt(found: dict[str, Any], certificate: Path, key: Path) -> None:
                 "common_tls_context": {"alpn_protocols": [protocol], "tls_certificates": [pair]},
             },
         }
+
+
+def _serve_fleet(found: dict[str, Any], address: Address) -> None:
+    """Both protocols on one port, not encrypted.
+
+    The fleet's gateway tells pods apart by address and port; a model whose pod had a port for each
+    protocol would have a pod for each.
+    """
+    http, grpc = (
+        {"filters": _listener(found, name)["filter_chains"][0]["filters"]} for name in _FRONT
+    )
+    found["static_resources"]["listeners"].append(
+        {
+            "name": "fleet",
+            "address": _socket(address),
+            "listener_filters": [
+                {
+                    "name": "envoy.filters.listener.http_inspector",
+                    "typed_config": {
+                        "@type": f"{_TYPES}.extensions.filters.listener"
+                        ".http_inspector.v3.HttpInspector"
+                    },
+                }
+            ],
+            # Without TLS a client of HTTP/2 has to begin with its preface, as gRPC's do.
+            "filter_chains": [
+                {"filter_chain_match": {"application_protocols": ["h2c"]}, **grpc},
+                http,
+            ],
+        }
+    )
 
 
 def _log_access(found: dict[str, Any], path: Path, sample: float) -> None:
@@ -300,13 +348,6 @@ def _manager(listener: dict[str, Any]) -> dict[str, Any]:
 
 def _named(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(each for each in found if each["name"] == name)
-
-
-def _amount(name: str, written: str) -> int:
-    try:
-        return parse_bytes(written)
-    except ValueError:
-        _refuse_amount(name, written)
 
 
 def _refuse_amount(name: str, written: str) -> NoReturn:
