@@ -19,7 +19,7 @@ def gateway_config(
     admin_port: Annotated[int, typer.Option(help="Envoy's own page, loopback; 0: none.")] = 9590,
     balance: Annotated[
         int, typer.Option(help="A pod's most requests in flight, in % of the mean; 0: no limit.")
-    ] = 200,
+    ] = 300,
     body_cap: Annotated[
         str, typer.Option(help="Largest body that can be sent to another pod; largest message.")
     ] = "32MiB",

@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -114,9 +114,9 @@ def _by_http(address: str, values: int) -> Ask:
     return ask
 
 
-def _by_grpc(address: str, values: int, metadata: Sequence[tuple[str, str]] = ()) -> Ask:
+def _by_grpc(address: str, values: int, metadata: tuple[tuple[str, str], ...] = ()) -> Ask:
     channel = grpc.insecure_channel(address, UNLIMITED)
-    infer = channel.unary_unary(INFER)
+    infer = channel.unary_unary(INFER, None, None)
     message = grpc_request(MODEL, values)
 
     def ask() -> None:
@@ -143,7 +143,7 @@ def _compare(protocol: str, values: int, asks: dict[str, Ask]) -> None:
 
 def _p50_ms(ask: Ask) -> float:
     ask()
-    took_ms = []
+    took_ms: list[float] = []
     until_s = time.monotonic() + WINDOW_S
     while time.monotonic() < until_s or len(took_ms) < 5:
         began_s = time.perf_counter()

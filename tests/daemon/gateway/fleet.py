@@ -1,15 +1,20 @@
-"""Several pods as they run in production, behind a real gateway: Triton, sidecar and Envoy each."""
+"""Several pods as they run in production, behind a real gateway: Triton, sidecar and Envoy each.
+
+The gateway finds them by one name, as behind a headless Service.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from simulations.testbed.envoy import EnvoyServer, find_envoy, written_bootstrap
 from simulations.testbed.installation import Installation
 from simulations.testbed.repository import ModelSpec
 from simulations.testbed.tritonserver import free_ports
+from tests.daemon.gateway.names import NAME, Names, names
 from tests.daemon.gateway.written import written_gateway
 from tests.daemon.pod import Pod, eventually, pod
 
@@ -22,11 +27,16 @@ models: {"*": {footprint: 40MiB}}
 
 @dataclass
 class Member:
-    """One pod of the fleet, and where the gateway finds it: host:port."""
+    """One pod of the fleet, and where the gateway reaches it."""
 
     pod: Pod
     envoy: EnvoyServer
-    address: str
+    ip: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.ip}:{self.port}"
 
     def kill(self) -> None:
         """All of it at once, as a node that fails."""
@@ -39,33 +49,24 @@ class Member:
 
 @dataclass
 class Fleet:
-    """A gateway and its pods. The pods can be killed, and the gateway told of others."""
+    """A gateway and its pods; http, grpc: where clients go, host:port."""
 
-    directory: Path
     members: list[Member]
-    balance: int
-    gateway: EnvoyServer = field(init=False)
-    http: str = field(init=False)
-    grpc: str = field(init=False)
+    names: Names
+    gateway: EnvoyServer
+    http: str
+    grpc: str
 
-    def start_gateway(self, members: Sequence[Member]) -> None:
-        http, grpc, admin = free_ports(3)
-        text = written_gateway(
-            *(f"--pod={member.address}" for member in members),
-            f"--balance={self.balance}",
-            *("--host=127.0.0.1", f"--http-port={http}", f"--grpc-port={grpc}"),
-            f"--admin-port={admin}",
-        )
-        log = self.directory / f"gateway-{len(members)}.log"
-        self.gateway = EnvoyServer.start(find_envoy(), text, log_path=log)
-        self.gateway.wait_live()
-        self.http, self.grpc = f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
+    def tell(self, members: Sequence[Member]) -> None:
+        """Changes what the name means; returns when the gateway finds all of them healthy."""
+        self.names.addresses = [member.ip for member in members]
+        total = "cluster.pods.membership_total"
+        eventually(lambda: self.gateway.counters(total).get(total, 0) == len(members), 10)
         eventually(lambda: self.healthy() == len(members), 10)
 
     def healthy(self) -> int:
-        return self.gateway.counters("cluster.pods.membership_healthy").get(
-            "cluster.pods.membership_healthy", 0
-        )
+        gauge = "cluster.pods.membership_healthy"
+        return self.gateway.counters(gauge).get(gauge, 0)
 
     def held(self) -> dict[str, list[int]]:
         """By model: the pods, by their place in `members`, whose Tritons have it loaded."""
@@ -92,30 +93,49 @@ def fleet(
     policy: str = POLICY,
 ) -> Iterator[Fleet]:
     """`pods` running pods, the first `known` of which the gateway is told of; all by default."""
+    (port,) = free_ports(1)
     with ExitStack() as stack:
         members = []
         for at in range(pods):
             folder = directory / f"pod-{at}"
             folder.mkdir()
             running = stack.enter_context(pod(installation, folder, specs, policy))
-            members.append(stack.enter_context(_member(running)))
-        whole = Fleet(directory, members, balance)
-        whole.start_gateway(members[: known or pods])
-        try:
-            yield whole
-        finally:
-            whole.gateway.kill()
+            members.append(stack.enter_context(_member(running, f"127.0.0.{11 + at}", port)))
+        served = stack.enter_context(names())
+        whole = stack.enter_context(_gateway(directory, members, served, balance))
+        whole.tell(members[: known or pods])
+        yield whole
 
 
 @contextmanager
-def _member(running: Pod) -> Iterator[Member]:
-    http, grpc, admin, own = free_ports(4)
+def _gateway(
+    directory: Path, members: list[Member], served: Names, balance: int
+) -> Iterator[Fleet]:
+    http, grpc, admin = free_ports(3)
+    text = written_gateway(
+        f"--pod={NAME}:{members[0].port}",
+        f"--balance={balance}",
+        *("--host=127.0.0.1", f"--http-port={http}", f"--grpc-port={grpc}"),
+        f"--admin-port={admin}",
+    )
+    found = yaml.safe_load(text)
+    (cluster,) = found["static_resources"]["clusters"]
+    cluster["cluster_type"]["typed_config"]["typed_dns_resolver_config"] = served.resolver()
+    log = directory / "gateway.log"
+    with EnvoyServer.start(find_envoy(), yaml.safe_dump(found), log_path=log) as gateway:
+        gateway.wait_live()
+        yield Fleet(members, served, gateway, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+
+
+@contextmanager
+def _member(running: Pod, ip: str, port: int) -> Iterator[Member]:
+    http, grpc, admin = free_ports(3)
     bootstrap = written_bootstrap(
-        host="127.0.0.1",
+        host=ip,
         http_port=http,
         grpc_port=grpc,
         admin_port=admin,
-        fleet_port=own,
+        fleet_port=port,
         triton_http=running.triton.http_url,
         triton_grpc=running.triton.grpc_url,
         door_http=running.door_http,
@@ -125,15 +145,4 @@ def _member(running: Pod) -> Iterator[Member]:
     with EnvoyServer.start(find_envoy(), bootstrap, log_path=log) as envoy:
         envoy.wait_live()
         running.envoy = envoy
-        yield Member(running, envoy, f"127.0.0.1:{own}")
-
-
-def get_status(address: str, path: str) -> int:
-    connection = HTTPConnection(address, timeout=10)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-    finally:
-        connection.close()
+        yield Member(running, envoy, ip, port)

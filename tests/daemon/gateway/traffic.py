@@ -6,8 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from typing import Self
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -33,7 +35,7 @@ class Traffic:
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         for number in range(self.clients):
             loop = self._by_http if number % 2 == 0 else self._by_grpc
             thread = threading.Thread(target=loop, args=(random.Random(number),), daemon=True)
@@ -47,19 +49,22 @@ class Traffic:
             thread.join(60)
 
     def _by_http(self, chance: random.Random) -> None:
-        connection = HTTPConnection(self.http, timeout=60)
-        while not self._over.is_set():
-            model = chance.choice(self.models)
-            began = time.monotonic()
-            try:
-                connection.request("POST", f"/v2/models/{model}/infer", BODY)
-                answer = connection.getresponse()
-                text = answer.read()
-            except (OSError, HTTPException) as error:
-                connection.close()
-                self._note(model, began, repr(error))
-                continue
-            self._note(model, began, "" if answer.status == 200 else f"{answer.status} {text!r}")
+        with closing(HTTPConnection(self.http, timeout=60)) as connection:
+            while not self._over.is_set():
+                model = chance.choice(self.models)
+                began = time.monotonic()
+                self._note(model, began, self._asked(connection, model))
+
+    def _asked(self, connection: HTTPConnection, model: str) -> str:
+        """What went wrong."""
+        try:
+            connection.request("POST", f"/v2/models/{model}/infer", BODY)
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, HTTPException) as error:
+            connection.close()
+            return repr(error)
+        return "" if answer.status == 200 else f"{answer.status} {text!r}"
 
     def _by_grpc(self, chance: random.Random) -> None:
         tensor = InferInput("X", [1, 1], "FP32")
