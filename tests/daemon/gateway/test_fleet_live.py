@@ -120,3 +120,19 @@ def one() -> InferInput:
     tensor = InferInput("X", [1, 1], "FP32")
     tensor.set_data_from_numpy(np.ones((1, 1), np.float32))
     return tensor
+
+
+@pytest.mark.parametrize("started", [(2, 2)], indirect=True)
+def test_an_outage_of_every_triton_is_a_wait(started: Fleet) -> None:
+    with traffic(started) as first:
+        until_each_was_asked(first, 2)
+    assert first.failures == []
+    with traffic(started) as second:
+        for member in started.members:
+            member.pod.kill_triton()
+        eventually(lambda: started.healthy() == 0, 15)
+        for member in started.members:
+            member.pod.triton.restart()
+        until_each_was_asked(second, 3)
+    # What was executing fails, once per client at most.
+    assert len(second.failures) <= second.clients
