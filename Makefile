@@ -51,7 +51,7 @@ docs: $(VENV)/.ready ## Write the generated tables of the documentation anew
 	$(BIN)/python -m daemon.reference
 
 lock: $(VENV)/.ready ## Lock the dependencies anew; UPGRADE=1 takes the newest allowed
-	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet pyproject.toml
+	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet --extra gossip pyproject.toml
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements-dev.txt \
 		--constraint requirements.txt --extra dev --all-build-deps pyproject.toml
 	@$(BIN)/python -c 'import pathlib, sys; \

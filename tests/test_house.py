@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("daemon", "policies", "simulations")
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 # The one file that lies elsewhere in a checkout: in deploy, where operators look.
-BOOTSTRAP = "daemon/frontdoor/envoy.yaml"
+BOOTSTRAPS = ("daemon/frontdoor/envoy.yaml", "daemon/gateway/gateway.yaml")
 
 LOCK_LINE = re.compile(
     r"""
@@ -64,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert shipped == {*kept_files(*PACKAGES), BOOTSTRAP}
+    assert shipped == {*kept_files(*PACKAGES), *BOOTSTRAPS}
     assert {name.split("/")[0] for name in shipped} == set(PACKAGES)
 
 
@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: zipfil
         "policies/presets/*.yaml",
         "policies/policy.schema.json",
         "simulations/testbed/model_template.py",
-        BOOTSTRAP,
+        *BOOTSTRAPS,
     ],
 )
 def test_the_wheel_brings_its_data(wheel: zipfile.ZipFile, data: str) -> None:

@@ -5,6 +5,8 @@ from tests.bench import (
     door_memory,
     door_speed,
     fleet_speed,
+    gateway_load,
+    gateway_speed,
     journal_size,
     plan_speed,
     pod_speed,
@@ -22,6 +24,8 @@ BENCHES = (
     cold_start,
     door_memory,
     fleet_speed,
+    gateway_speed,
+    gateway_load,
 )
 
 for bench in BENCHES:
