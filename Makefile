@@ -49,6 +49,7 @@ schema: $(VENV)/.ready ## Write policies/policy.schema.json from the policy's mo
 
 docs: $(VENV)/.ready ## Write the generated tables of the documentation anew
 	$(BIN)/python -m daemon.reference
+	$(BIN)/python -m daemon.gossip.description
 
 lock: $(VENV)/.ready ## Lock the dependencies anew; UPGRADE=1 takes the newest allowed
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet --extra gossip pyproject.toml

@@ -208,6 +208,7 @@ def _state(sidecar: Sidecar) -> dict[str, Any]:
         "actions": [_action(action) for action in plan.actions],
         "holds": [asdict(hold) for hold in plan.holds],
         "recent": list(sidecar.recent),
+        "gossip": sidecar.gossip.told() if sidecar.gossip else None,
     }
 
 
@@ -217,6 +218,7 @@ def _problems(sidecar: Sidecar) -> dict[str, str]:
         "journal": sidecar.journal.problem,
         "learned": sidecar.learned.problem,
         "access": sidecar.access.problem,
+        "gossip": sidecar.gossip.problem if sidecar.gossip else None,
     }
     return sidecar.observer.problems | {name: text for name, text in own.items() if text}
 

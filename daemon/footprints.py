@@ -1,7 +1,8 @@
 """How much device memory each model needs, by the best source there is.
 
 Owns the order of sources: declared in the policy, reported by Triton, measured around a
-load, hinted in the model's configuration, guessed from its files, assumed by the policy.
+load here or by a peer, hinted in the model's configuration, guessed from its files, assumed by
+the policy.
 Refuses to measure: that is `daemon.measuring`.
 """
 
@@ -22,11 +23,13 @@ class Evidence:
     """What is known of one model's size.
 
     reported: (memory type, device number) to bytes, as in Triton's statistics.
+    heard: what peers have learned; on GPUs that are not ours.
     """
 
     on_disk: OnDisk | None = None
     learned: Learned | None = None
     reported: Mapping[tuple[str, int], int] | None = None
+    heard: Learned | None = None
 
 
 def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> Footprint | None:
@@ -47,6 +50,8 @@ def best(policy: Policy, name: str, evidence: Evidence, gpus: Sequence[str]) -> 
     if measured := _measured(evidence.learned, devices, gpus):
         once = evidence.learned is not None and len(evidence.learned.footprints) == 1
         return Footprint(_plausible(measured, on_disk, once=once), FootprintSource.MEASURED)
+    if heard := _heard(evidence.heard, devices, gpus):
+        return Footprint(_plausible(heard, on_disk, once=True), FootprintSource.PEER)
     if on_disk and on_disk.hint_bytes:
         return Footprint(_each(devices, on_disk.hint_bytes), FootprintSource.HINTED)
     if on_disk and on_disk.file_bytes > 0:
@@ -107,6 +112,17 @@ def _measured(
     if measured.keys() <= set(gpus or (HOST,)):
         return measured
     return _each(devices, max(measured.values()))
+
+
+def _heard(
+    learned: Learned | None, devices: Sequence[str], gpus: Sequence[str]
+) -> dict[str, int] | None:
+    """What peers measured; what a model takes of a host's memory says nothing of a GPU's."""
+    if learned is None or not learned.footprint_bytes:
+        return None
+    if (learned.footprint_bytes.keys() == {HOST}) != (tuple(devices) == (HOST,)):
+        return None
+    return _measured(learned, devices, gpus)
 
 
 def _reported(

@@ -15,7 +15,7 @@ from daemon.clock import Clock
 from daemon.demand import Demand, Missed
 from daemon.footprints import Evidence
 from daemon.frontdoor.gate import NOBODY, AtDoor, Gate
-from daemon.learned import LearnedStore
+from daemon.learned import Learned, LearnedStore
 from daemon.measuring import Measuring
 from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, ScrapeError, Scraper
 from daemon.repository import OnDisk, Repository, configured
@@ -76,6 +76,7 @@ class Observer:
     measuring: Measuring
     timeout_s: float
     host_limit: Callable[[], int | None] = lambda: None
+    heard: Callable[[str, int | None], Learned | None] = lambda _name, _file_bytes: None
     problems: dict[str, str] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
@@ -265,7 +266,11 @@ class Observer:
         activity = self._activity.get(name, _QUIET)
         missed, at_door = look.missed.get(name, _NOTHING_MISSED), look.at_door.get(name, NOBODY)
         on_disk, learned = self._facts(name), self.learned.get(name)
-        evidence = Evidence(on_disk, learned, served.memory_usage)
+        heard = self._hearsay(name, learned)
+        load_s = learned.load_s if learned else None
+        if load_s is None and heard:
+            load_s = heard.load_s
+        evidence = Evidence(on_disk, learned, served.memory_usage, heard)
         requests = self._traffic.of(
             name,
             activity if self._activity else None,
@@ -279,7 +284,7 @@ class Observer:
             name=name,
             state=state,
             footprint=footprints.best(policy, name, evidence, self._gpus),
-            load_s=learned.load_s if learned else None,
+            load_s=load_s,
             arrivals=requests.arrivals + missed.count,
             waiting=missed.waiting + at_door.waiting,
             oldest_wait_s=round(max(missed.oldest_wait_s, at_door.oldest_wait_s), 3),
@@ -303,6 +308,16 @@ class Observer:
             revision=on_disk.revision or None if on_disk else None,
             failure=self._failures.get(name),
         )
+
+    def file_bytes(self, name: str) -> int | None:
+        """What the model's files weigh; None where they cannot be seen."""
+        on_disk = self._on_disk.get(name)
+        return on_disk.file_bytes or None if on_disk else None
+
+    def _hearsay(self, name: str, own: Learned | None) -> Learned | None:
+        """What peers tell; nobody is asked for what we have measured ourselves."""
+        is_known = own is not None and own.footprints and own.load_s is not None
+        return None if is_known else self.heard(name, self.file_bytes(name))
 
     def _is_stale(self, name: str, state: ModelState) -> bool:
         """Whether its files are newer than the copy in memory; unknown counts as yes."""

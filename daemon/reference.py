@@ -7,6 +7,7 @@ from typing import Any
 from daemon.fleet import telemetry as fleet_telemetry
 from daemon.fleet.settings import PREFIX as FLEET_PREFIX
 from daemon.fleet.settings import FleetSettings
+from daemon.gossip import figures
 from daemon.settings import Settings, table
 from daemon.telemetry import DESCRIPTIONS
 from policies.actions import Reason
@@ -46,6 +47,10 @@ def text() -> str:
             "## Metrics: what is told",
             "",
             *_table(("name", "kind", "labels", "meaning"), DESCRIPTIONS),
+            "",
+            "With `--gossip` there are these too:",
+            "",
+            *_table(("name", "kind", "labels", "meaning"), figures.DESCRIPTIONS),
             "",
             "The fleet service has its own:",
             "",

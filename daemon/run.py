@@ -30,6 +30,7 @@ from daemon.sidecar import Sidecar
 from daemon.triton import Triton
 
 if TYPE_CHECKING:
+    from daemon.gossip.part import Gossip
     from daemon.tls import PortTls
 
 log = logging.getLogger("remora")
@@ -52,6 +53,7 @@ async def serve(settings: Settings) -> None:
     # A time stamp beside every counter would make a third of the page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     sidecar, scraper = _build(settings)
+    sidecar.gossip = gossip = _gossip(sidecar, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop)
@@ -65,10 +67,14 @@ async def serve(settings: Settings) -> None:
         await _listen(runner, settings, await _context(tls))
         if door:
             await door.open()
+        if gossip:
+            await gossip.open()
         await sidecar.run()
     except DoorError as error:
         raise StartError(str(error)) from None
     finally:
+        if gossip:
+            await gossip.close()
         if door:
             await door.close()
         sidecar.access.close()
@@ -134,6 +140,17 @@ def _door(sidecar: Sidecar, settings: Settings) -> Door:
         journal=sidecar.access,
     )
     return Door(address, gate, sidecar.triton, visits, Sequences(gate))
+
+
+def _gossip(sidecar: Sidecar, settings: Settings) -> "Gossip | None":
+    """Imported where it is configured only, as the extra `gossip` is."""
+    if not settings.gossip:
+        return None
+    try:
+        from daemon.gossip.joining import joined
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is missing: pip install 'remora[gossip]'") from None
+    return joined(sidecar, settings)
 
 
 def _tls(settings: Settings) -> "PortTls | None":

@@ -4,11 +4,15 @@ Each field is one flag of ``remora run`` and one ``REMORA_*`` variable; the tabl
 documentation is generated from here. What is wanted of the models is the policy's.
 """
 
+import re
+import socket
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from daemon.gossip.topics import POD, ROOT
 from policies.quantities import parse_bytes, parse_seconds
 
 _DURATIONS = ("triton_timeout", "metrics_interval")
@@ -73,6 +77,22 @@ class Settings:
     )
     journal_rotate: str = _setting("16MiB", "Size at which the journal's file is rotated.")
     journal_keep: str = _setting("1GiB", "Size of all journal files together.")
+    gossip: str = _setting(
+        "", "MQTT 5 broker that the fleet's sidecars gossip over, as mqtt://HOST:1883 or mqtts://."
+    )
+    gossip_credentials: Path | None = _setting(
+        None, "File that holds USER:PASSWORD for the broker, one line."
+    )
+    gossip_ca: Path | None = _setting(
+        None,
+        "Authorities that the broker's certificate is checked against, PEM; else the system's.",
+    )
+    gossip_certificate: Path | None = _setting(
+        None, "TLS certificate shown to the broker, a PEM chain."
+    )
+    gossip_key: Path | None = _setting(None, "Key of that certificate, PEM.")
+    gossip_root: str = _setting("remora", "First levels of all topics; one for each fleet.")
+    pod: str = _setting("", "What this pod is called in the fleet; without it the host's name.")
     log_format: LogFormat = _setting(LogFormat.TEXT, "How log lines are written.")
 
     def __post_init__(self) -> None:
@@ -84,7 +104,7 @@ class Settings:
         for name in ("http_port", "front_door_http_port", "front_door_grpc_port"):
             if not 1 <= getattr(self, name) <= 65535:
                 raise SettingsError(name, str(getattr(self, name)), "a port from 1 to 65535")
-        for port in ("front_door", "http"):
+        for port in ("front_door", "http", "gossip"):
             check_pair(self, f"{port}_certificate", f"{port}_key", SettingsError)
         if self.http_client_ca is not None and self.http_certificate is None:
             allowed = f"only together with {flag('http_certificate')}"
@@ -92,6 +112,11 @@ class Settings:
         if self.guard_reads and not self.token and self.http_client_ca is None:
             allowed = f"only together with {flag('token')} or {flag('http_client_ca')}"
             raise SettingsError("guard_reads", "true", allowed)
+        _check_gossip(self)
+
+    @property
+    def pod_name(self) -> str:
+        return self.pod or socket.gethostname()
 
     @property
     def triton_timeout_s(self) -> float:
@@ -126,6 +151,34 @@ class SettingsError(ValueError):
     def __init__(self, name: str, value: str, allowed: str) -> None:
         place = f"{flag(name)} ({variable(name, self.prefix)})"
         super().__init__(f"{place}: {value!r}; allowed: {allowed}")
+
+
+def _check_gossip(settings: Settings) -> None:
+    if not ROOT.fullmatch(settings.gossip_root):
+        raise SettingsError("gossip_root", settings.gossip_root, "levels of a topic, as a/b")
+    if settings.gossip and not POD.fullmatch(settings.pod_name):
+        raise SettingsError("pod", settings.pod_name, "letters, digits, '-', '_' and '.'")
+    if settings.gossip:
+        _check_broker(settings.gossip)
+    for name in ("gossip_ca", "gossip_certificate"):
+        if getattr(settings, name) is not None and not settings.gossip.startswith("mqtts://"):
+            allowed = f"only together with {flag('gossip')} mqtts://HOST"
+            raise SettingsError(name, str(getattr(settings, name)), allowed)
+
+
+def _check_broker(url: str) -> None:
+    allowed = "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+    # A password written here would stand in the process list, and has no place in an error.
+    shown = re.sub(r"//.*@", "//…@", url)
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    else:
+        good = good and "@" not in url and not (parts.path.strip("/") or parts.query)
+    if not good:
+        raise SettingsError("gossip", shown, allowed)
 
 
 def flag(name: str) -> str:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from daemon.actuator import Actuator
 from daemon.clock import Clock
@@ -29,6 +30,9 @@ from policies.planner import plan
 from policies.policy import Mode, Policy
 from policies.snapshot import LoadFailure, Snapshot
 from policies.source import effective
+
+if TYPE_CHECKING:
+    from daemon.gossip.part import Gossip
 
 log = logging.getLogger("remora.loop")
 
@@ -52,6 +56,7 @@ class Sidecar:
     demand: Demand
     clock: Clock
     gate: Gate
+    gossip: "Gossip | None" = None
     history: History = field(default_factory=History)
     telemetry: Telemetry = field(init=False)
     actuator: Actuator = field(init=False)
@@ -162,6 +167,8 @@ class Sidecar:
 
     async def _publish(self, policy: Policy, snapshot: Snapshot, decision: Plan) -> None:
         self.telemetry.took(Latest(policy, snapshot, decision))
+        if self.gossip:
+            self.gossip.took()
         if snapshot.now_s - self._saved_at_s >= SAVE_EVERY_S:
             self._saved_at_s = snapshot.now_s
             await asyncio.to_thread(self.learned.save)

@@ -19,6 +19,8 @@ from policies.policy import Policy
 _LASTING = 5
 # By how much of the sum at most.
 _MOST = 0.5
+# Pods that claim more than this are not believed.
+_BELIEVED = 1e6
 # So many marks within a lead tell its mean.
 _MARKS = 4
 
@@ -41,10 +43,10 @@ def steadied(
 ) -> tuple[dict[str, float], FleetHistory]:
     """The load to serve for each pod of one Deployment, and what to remember.
 
-    loads: by pod, as each tells it. Those of whom it is unknown are not in it; what they had of
-        the sum falls slowly.
+    loads: by pod, as each tells it. Those of whom it is unknown are not in it, and those whose load
+        is none are passed over; what they had of the sum falls slowly.
     """
-    known = {pod: load for pod, load in loads.items() if 0 <= load < math.inf}
+    known = {pod: load for pod, load in loads.items() if 0 <= load <= _BELIEVED}
     total = math.fsum(known[pod] for pod in sorted(known))
     if not known:
         return {}, history

@@ -28,6 +28,7 @@ class FootprintSource(StrEnum):
     DECLARED = "declared"
     REPORTED = "reported"
     MEASURED = "measured"
+    PEER = "peer"
     HINTED = "hinted"
     FILE_SIZE = "file_size"
     ASSUMED = "assumed"

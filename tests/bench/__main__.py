@@ -7,6 +7,7 @@ from tests.bench import (
     fleet_speed,
     gateway_load,
     gateway_speed,
+    gossip_cost,
     journal_size,
     plan_speed,
     pod_speed,
@@ -26,6 +27,7 @@ BENCHES = (
     fleet_speed,
     gateway_speed,
     gateway_load,
+    gossip_cost,
 )
 
 for bench in BENCHES:

@@ -86,9 +86,9 @@ def test_what_is_served_is_never_less_than_what_the_pods_say(
     loads: dict[str, float], steps_s: list[float]
 ) -> None:
     history, now_s = FleetHistory(), 0.0
-    whole = math.fsum(load for load in loads.values() if 0 <= load < math.inf)
+    whole = math.fsum(load for load in loads.values() if 0 <= load <= 1e6)
     for step_s in (0.0, *steps_s):
         now_s += step_s
         served, history = steadied(POLICY, loads, history, now_s)
-        if whole < 1e300 and served:
+        if served:
             assert math.fsum(served.values()) >= whole * (1 - 1e-9)
