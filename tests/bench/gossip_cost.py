@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,7 @@ def _listener(port: int, *, with_gossip: bool) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def main(fleets: list[int]) -> None:
+def main(fleets: Sequence[int] = (10, 100, 1000)) -> None:
     from tests.daemon.gossip.mosquitto import Mosquitto
 
     bare = _listener(0, with_gossip=False)
@@ -163,4 +164,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["listen"]:
         asyncio.run(listen(int(sys.argv[2]), "gossip" in sys.argv[3:]))
     else:
-        main([int(each) for each in sys.argv[1:]] or [10, 100, 1000])
+        main([int(each) for each in sys.argv[1:]] or (10, 100, 1000))
