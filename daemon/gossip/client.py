@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -74,7 +74,7 @@ class Connection:
     """One client's life, over many connections.
 
     run_name: tells this life of the pod from others. problem: why there is no connection, in
-    words; None while there is one.
+    words; None while there is one. _lost: of the present connection; each has its own.
     """
 
     broker: Broker
@@ -109,23 +109,40 @@ class Connection:
             await asyncio.sleep(retry_s(attempts, random.random()))
 
     async def publish(self, payload: bytes) -> bool:
-        """Says this of our pod, retained; False when the broker did not take it."""
-        if self._client is None:
+        """Says this of our pod, retained; False when the broker did not take it.
+
+        An answer that is waited for goes with its connection: the next one must not be thought
+        broken, nor kept silent, for what the one before it has lost.
+        """
+        client, lost = self._client, self._lost
+        if client is None:
             return False
         properties = _properties(PacketTypes.PUBLISH)
         # A pod that is gone for good leaves nothing behind, even if its last will got lost.
         properties.MessageExpiryInterval = round(self.expiry_s)
-        topic = self.topics.pod(self.pod)
-        try:
-            # Once acknowledged it is the broker's: quality 1. It is delivered with 0, since the
-            # next heartbeat repairs what is lost.
-            await self._client.publish(
-                topic, payload, qos=1, retain=True, properties=properties if payload else None
+        # Once acknowledged it is the broker's: quality 1. It is delivered with 0, since the next
+        # heartbeat repairs what is lost.
+        taking = asyncio.ensure_future(
+            client.publish(
+                self.topics.pod(self.pod),
+                payload,
+                qos=1,
+                retain=True,
+                properties=properties if payload else None,
             )
+        )
+        try:
+            await _first(taking, lost)
+            if not taking.done():
+                return False
+            taking.result()
         except aiomqtt.MqttError as error:
-            self._trouble(f"the broker takes nothing: {error}")
-            self._lost.set()
+            if not lost.is_set():
+                self._trouble(f"the broker takes nothing: {error}")
+                lost.set()
             return False
+        finally:
+            taking.cancel()
         return True
 
     @asynccontextmanager
@@ -141,14 +158,14 @@ class Connection:
                 ),
             ):
                 await client.subscribe(topic, options=options)
-            self._client = client
-            self._lost.clear()
+            self._client, self._lost = client, asyncio.Event()
             self._trouble(None)
             self.listener.connected()
             try:
                 yield client
             finally:
                 self._client = None
+                self._lost.set()
 
     async def _made(self) -> aiomqtt.Client:
         """A client that is not connected yet."""
@@ -181,15 +198,12 @@ class Connection:
     async def _listen(self, client: aiomqtt.Client) -> None:
         """Until the connection is lost, or the broker takes nothing more from us."""
         reading = asyncio.ensure_future(anext(client.messages))
-        lost = asyncio.create_task(self._lost.wait(), name="gossip lost")
         try:
-            await asyncio.wait((reading, lost), return_when=asyncio.FIRST_COMPLETED)
+            await _first(reading, self._lost)
+            if reading.done():
+                reading.result()
         finally:
-            lost.cancel()
-            if not reading.done():
-                reading.cancel()
-        if reading.done():
-            reading.result()
+            reading.cancel()
 
     def _trouble(self, text: str | None) -> None:
         """Says once when the broker is lost, and once when it is back."""
@@ -201,6 +215,15 @@ class Connection:
             log.warning("gossip: %s; going on alone", text)
             self._said_problem = True
         self.problem = text
+
+
+async def _first(doing: "asyncio.Future[Any]", lost: asyncio.Event) -> None:
+    """Until ``doing`` is done, or the connection is lost."""
+    losing = asyncio.ensure_future(lost.wait())
+    try:
+        await asyncio.wait((doing, losing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        losing.cancel()
 
 
 def retry_s(attempts: int, drawn: float) -> float:
