@@ -68,7 +68,7 @@ def _with_meters(policy: Policy, snapshot: Snapshot, history: History) -> Histor
         history,
         began_s=now_s if history.began_s is None else history.began_s,
         metered_at_s=now_s if snapshot.metered else before_s,
-        utilisation=used or history.utilisation,
+        utilisation={**history.utilisation, **used} if used else history.utilisation,
     )
 
 

@@ -70,7 +70,7 @@ def pressure(policy: Policy, snapshot: Snapshot, history: History) -> Pressure:
         return Pressure()
     by_model = dict(_offered(policy, snapshot, history))
     compute = max(by_model.values(), default=_no_compute(policy, snapshot, history))
-    device = _device(policy, history)
+    device = _device(policy, snapshot, history)
     memory = _memory(policy, snapshot, history)
     boost = _queue_boost(policy, snapshot, history)
     counted = [compute, device]
@@ -120,10 +120,14 @@ def _no_compute(policy: Policy, snapshot: Snapshot, history: History) -> float |
     return 0.0
 
 
-def _device(policy: Policy, history: History) -> float | None:
-    """The fullest GPU. The host is shared with other pods, and its use says nothing of ours."""
+def _device(policy: Policy, snapshot: Snapshot, history: History) -> float | None:
+    """The fullest GPU that tells. The host is shared with others: its use says nothing of us."""
     target = policy.scaling.device_target
-    used = [share for name, share in history.utilisation.items() if name != HOST]
+    used = [
+        history.utilisation.get(name, 0.0)
+        for name, device in snapshot.devices.items()
+        if name != HOST and device.utilisation is not None
+    ]
     return max(used) / target if used and target is not None else None
 
 

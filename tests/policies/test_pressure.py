@@ -154,6 +154,13 @@ def test_utilisation_counts_against_its_target_and_averaged() -> None:
     assert pod.see(model(), utilisation=1.0).device == pytest.approx(0.52, rel=0.02)
 
 
+def test_a_gpu_that_tells_nothing_is_unknown_and_is_remembered_for_when_it_does() -> None:
+    pod = Pod()
+    pod.see(model(), times=300, utilisation=0.45)
+    assert pod.see(model()).device is None
+    assert pod.see(model(), utilisation=0.45).device == pytest.approx(0.5, rel=0.01)
+
+
 def test_a_gpu_that_is_shared_with_others_can_be_left_out() -> None:
     pod = Pod(parse("scaling: {device_target: null}"))
     found = pod.see(model(), times=60, utilisation=1.0)
