@@ -156,7 +156,8 @@ def envoy_config(
     ] = 0,
 ) -> None:
     """Print a bootstrap for Envoy, which stands in front of Triton and the sidecar."""
-    from daemon.frontdoor.envoy import EnvoyOptionError, EnvoyOptions, bootstrap
+    from daemon.bootstraps import EnvoyOptionError
+    from daemon.frontdoor.envoy import EnvoyOptions, bootstrap
 
     try:
         options = EnvoyOptions(

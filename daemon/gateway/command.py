@@ -28,7 +28,7 @@ def gateway_config(
     ] = "1GiB",
 ) -> None:
     """Print a bootstrap for the fleet's gateway, an Envoy in front of the pods' Envoys."""
-    from daemon.frontdoor.envoy import EnvoyOptionError
+    from daemon.bootstraps import EnvoyOptionError
     from daemon.gateway.bootstrap import GatewayOptions, bootstrap
 
     try:
