@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from policies.peers import Copies
+
 HOST = "host"
 """Id of the device that is the host's memory, where no GPU is there."""
 
@@ -110,6 +112,7 @@ class Model:
     sick: Triton says READY, yet it cannot serve; only unload + load heals.
     forgotten: Triton has no memory of it although it was loaded: Triton restarted.
     revision: changes whenever its files do; None when they cannot be seen.
+    copies: where it stands in the fleet; None where no fleet is known of.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Model:
     in_repository: bool = True
     revision: str | None = None
     failure: LoadFailure | None = None
+    copies: Copies | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""Which pod a model's requests are sent to: the order in which the gateway's Envoy tries pods.
+
+Owns that order, so that sidecars act where the gateway will look: Maglev hashing (Eisenbud et al.,
+"Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4), with Envoy's
+hash, seeds and table size. Without a gateway it is as good an order as any: even, the same in every
+pod, and one that changes little when a pod comes or goes.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from xxhash import xxh64_intdigest
+
+SLOTS = 65537
+"""Entries of the table, as deploy/gateway.yaml has them."""
+_TRIES = 64
+
+
+@dataclass(frozen=True)
+class Places:
+    """keys: what the gateway knows each pod by, its address and port; sorted, each once."""
+
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> "Places":
+        return cls(tuple(sorted(set(keys))))
+
+    def first(self, model: str) -> str | None:
+        """The pod that gets the requests of ``model``; None where there is no pod."""
+        return next(self._tried(model), None)
+
+    def order(self, model: str, number: int) -> tuple[str, ...]:
+        """The ``number`` pods that are tried first for ``model``, or all that there are."""
+        wanted = min(number, len(self.keys))
+        found: dict[str, None] = {}
+        for key in self._tried(model):
+            found[key] = None
+            if len(found) == wanted:
+                return tuple(found)
+        # Beyond its tries the gateway gives up, and any order will do.
+        return (*found, *(key for key in self.keys if key not in found))[:wanted]
+
+    def _tried(self, model: str) -> Iterator[str]:
+        if not self.keys:
+            return
+        table, hashed = self._table, xxh64_intdigest(model.encode("utf-8", "surrogateescape"))
+        yield self.keys[table[hashed % SLOTS]]
+        for attempt in range(1, _TRIES):
+            yield self.keys[table[(hashed ^ (2**64 - attempt)) % SLOTS]]
+
+    @cached_property
+    def _table(self) -> Sequence[int]:
+        """The pod of each slot, as an index; some 60 ms of work, whatever the number of pods."""
+        encoded = [key.encode("utf-8", "surrogateescape") for key in self.keys]
+        at = [xxh64_intdigest(key) % SLOTS for key in encoded]
+        skips = [xxh64_intdigest(key, 1) % (SLOTS - 1) + 1 for key in encoded]
+        free = bytearray(b"\1") * SLOTS
+        table = array("H", bytes(2 * SLOTS))
+        left = SLOTS
+        while True:
+            for pod, skip in enumerate(skips):
+                slot = at[pod]
+                while not free[slot]:
+                    slot = (slot + skip) % SLOTS
+                free[slot] = 0
+                table[slot] = pod
+                at[pod] = (slot + skip) % SLOTS
+                left -= 1
+                if not left:
+                    return table
