@@ -7,7 +7,7 @@ Envoy is real.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +21,9 @@ import yaml
 
 from simulations.testbed.envoy import EnvoyServer, find_envoy
 from simulations.testbed.tritonserver import free_ports
+from tests.daemon.gateway.names import NAME, Names, names
 from tests.daemon.gateway.written import written_gateway
+from tests.daemon.pod import eventually
 
 SERVICE = "/inference.GRPCInferenceService/"
 
@@ -45,11 +47,21 @@ class Door:
 
 @dataclass
 class Front:
-    """A gateway before doubles."""
+    """A gateway before doubles. places: what it knows each of them by."""
 
     gateway: EnvoyServer
     address: str
     doors: list[Door]
+    places: list[str]
+    protocol: str
+    names: Names | None = None
+
+    def tell(self, pods: Sequence[int]) -> None:
+        """Changes which pods the gateway finds by their name; returns when it has."""
+        assert self.names is not None, "these pods have no name in common"
+        self.names.addresses = [self.places[at].rpartition(":")[0] for at in pods]
+        total = "cluster.pods.membership_total"
+        eventually(lambda: self.gateway.counters(total).get(total, 0) == len(pods), 10)
 
     def http(self, path: str, body: bytes = b"{}", **headers: str) -> tuple[int, str, bytes]:
         """Status, the pod that answered, and what it said."""
@@ -77,10 +89,12 @@ class Front:
 
 
 @contextmanager
-def http_front(folder: Path, pods: int, *words: str) -> Iterator[Front]:
+def http_front(folder: Path, pods: int, *words: str, dead: int = 0) -> Iterator[Front]:
+    """dead: so many more pods refuse connections; the gateway puts none of them out for it."""
     with ExitStack() as stack:
         doors = [Door() for _ in range(pods)]
         ports = [stack.enter_context(_http(at, door)) for at, door in enumerate(doors)]
+        ports += free_ports(dead)
         yield stack.enter_context(_front(folder, doors, ports, words, "http"))
 
 
@@ -93,30 +107,78 @@ def grpc_front(folder: Path, pods: int, *words: str) -> Iterator[Front]:
 
 
 @contextmanager
-def _front(
-    folder: Path, doors: list[Door], ports: list[int], words: tuple[str, ...], protocol: str
-) -> Iterator[Front]:
-    http, rpc, admin = free_ports(3)
-    text = written_gateway(
-        *(f"--pod=127.0.0.1:{port}" for port in ports),
-        *("--host=127.0.0.1", f"--http-port={http}", f"--grpc-port={rpc}"),
-        *(f"--admin-port={admin}", *words),
-    )
-    found = yaml.safe_load(text)
-    (cluster,) = found["static_resources"]["clusters"]
-    # Pods are told apart by where they stand in the list, so that another run hashes alike.
-    for at, each in enumerate(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]):
-        each["metadata"] = {"filter_metadata": {"envoy.lb": {"hash_key": f"pod-{at}"}}}
-    # A double has no Triton whose health could be asked.
-    del cluster["health_checks"]
-    log = folder / "gateway.log"
-    with EnvoyServer.start(find_envoy(), yaml.safe_dump(found), log_path=log) as gateway:
-        gateway.wait_live()
-        yield Front(gateway, f"127.0.0.1:{http if protocol == 'http' else rpc}", doors)
+def found_front(folder: Path, pods: int, protocol: str, *words: str) -> Iterator[Front]:
+    """Pods that the gateway finds by one name, as those of a headless Service."""
+    (port,) = free_ports(1)
+    serve = _http if protocol == "http" else _grpc
+    with ExitStack() as stack:
+        doors = [Door() for _ in range(pods)]
+        hosts = [f"127.0.0.{21 + at}" for at in range(pods)]
+        for at, (host, door) in enumerate(zip(hosts, doors, strict=True)):
+            stack.enter_context(serve(at, door, host, port))
+        served = stack.enter_context(names())
+        config = _config(protocol, f"--pod={NAME}:{port}", *words)
+        config.cluster["cluster_type"]["typed_config"]["typed_dns_resolver_config"] = (
+            served.resolver()
+        )
+        gateway = stack.enter_context(config.started(folder))
+        places = [f"{host}:{port}" for host in hosts]
+        front = Front(gateway, config.address, doors, places, protocol, served)
+        front.tell(range(pods))
+        yield front
 
 
 @contextmanager
-def _http(at: int, door: Door) -> Iterator[int]:
+def _front(
+    folder: Path, doors: list[Door], ports: list[int], words: tuple[str, ...], protocol: str
+) -> Iterator[Front]:
+    config = _config(protocol, *(f"--pod=127.0.0.1:{port}" for port in ports), *words)
+    # Pods are told apart by where they stand in the list, so that another run hashes alike.
+    places = [f"pod-{at}" for at in range(len(ports))]
+    endpoints = config.cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    for place, each in zip(places, endpoints, strict=True):
+        each["metadata"] = {"filter_metadata": {"envoy.lb": {"hash_key": place}}}
+    if len(ports) > len(doors):
+        del config.cluster["outlier_detection"]
+    with config.started(folder) as gateway:
+        yield Front(gateway, config.address, doors, places, protocol)
+
+
+@dataclass
+class _Config:
+    """A gateway's bootstrap. address: where it takes requests of the one protocol."""
+
+    address: str
+    found: dict[str, Any]
+
+    @property
+    def cluster(self) -> dict[str, Any]:
+        (cluster,) = self.found["static_resources"]["clusters"]
+        assert isinstance(cluster, dict)
+        return cluster
+
+    @contextmanager
+    def started(self, folder: Path) -> Iterator[EnvoyServer]:
+        text = yaml.safe_dump(self.found)
+        with EnvoyServer.start(find_envoy(), text, log_path=folder / "gateway.log") as gateway:
+            gateway.wait_live()
+            yield gateway
+
+
+def _config(protocol: str, *words: str) -> _Config:
+    http, rpc, admin = free_ports(3)
+    text = written_gateway(
+        *("--host=127.0.0.1", f"--http-port={http}", f"--grpc-port={rpc}"),
+        *(f"--admin-port={admin}", *words),
+    )
+    config = _Config(f"127.0.0.1:{http if protocol == 'http' else rpc}", yaml.safe_load(text))
+    # A double has no Triton whose health could be asked.
+    del config.cluster["health_checks"]
+    return config
+
+
+@contextmanager
+def _http(at: int, door: Door, host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -138,7 +200,7 @@ def _http(at: int, door: Door) -> Iterator[int]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -170,13 +232,13 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg] # not at run 
 
 
 @contextmanager
-def _grpc(at: int, door: Door) -> Iterator[int]:
+def _grpc(at: int, door: Door, host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=[("grpc.max_receive_message_length", -1)])
         server.add_generic_rpc_handlers((_Handlers(at, door),))
-        port = server.add_insecure_port("127.0.0.1:0")
+        bound = server.add_insecure_port(f"{host}:{port}")
         server.start()
         try:
-            yield port
+            yield bound
         finally:
             server.stop(None).wait()
