@@ -12,6 +12,7 @@ from daemon.fleet.cluster import Cluster
 from daemon.fleet.collecting import Collecting
 from daemon.fleet.deployments import Deployments
 from daemon.fleet.events import Events
+from daemon.fleet.labelling import Labelling
 from daemon.fleet.lease import Lease
 from daemon.fleet.metricsapi.serving import ListenError, Listening, listen
 from daemon.fleet.pods import Watching
@@ -29,6 +30,10 @@ _PUBLISH_EVERY_S = 10.0
 _LISTEN_AGAIN_S = 2.0
 # Rounds end within their interval; one that is this late hangs.
 _DEAD_AFTER_S = 60.0
+# In intervals of questions, how long a model is resident before it gets its label; and how long a
+# pod that is unknown keeps its labels, in times of what it takes to become unknown.
+_SETTLED_INTERVALS = 2
+_FORGOTTEN_SPANS = 4
 
 
 @dataclass(slots=True)
@@ -91,6 +96,13 @@ class Fleet:
             parts["publishing"] = self._publish
         if self.settings.deletion_cost:
             parts["removal"] = Removal(*shared, self.settings.removal_interval_s).run
+        parts["labelling"] = Labelling(
+            *shared,
+            interval_s=self.settings.collect_interval_s,
+            most=self.settings.resident_labels,
+            settle_s=_SETTLED_INTERVALS * self.settings.collect_interval_s,
+            forget_s=_FORGOTTEN_SPANS * self.settings.stale_s,
+        ).run
         if self.settings.events:
             seldom_s = self.settings.event_interval_s
             parts["events"] = Events(*shared, self.deployments, seldom_s).run

@@ -122,6 +122,13 @@ class FleetSettings:
     removal_interval: str = field(
         default="15s", metadata=_says("How often the writer looks at deletion costs.")
     )
+    resident_labels: int = field(
+        default=0,
+        metadata=_says(
+            "Labels resident.remora.dev/MODEL that the writer gives a pod at most; 0: none, and"
+            " those that are there are taken away."
+        ),
+    )
     events: bool = field(
         default=True,
         metadata=_says("Whether a Deployment is told of pins that do not fit."),
@@ -140,6 +147,7 @@ class FleetSettings:
             least = 1 if name == "http_port" else 0
             _within(self, name, least, 65535)
         _within(self, "collect_concurrency", 1, 4096)
+        _within(self, "resident_labels", 0, 512)
         for certificate, key in _PAIRS:
             check_pair(self, certificate, key, FleetSettingsError)
         self._check_together()

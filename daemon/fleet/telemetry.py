@@ -22,6 +22,18 @@ DESCRIPTIONS = (
     ("remora_fleet_queries_total", "counter", "outcome", "Questions to Prometheus."),
     ("remora_fleet_writer", "gauge", "", "1 while we hold the writer's Lease."),
     ("remora_fleet_deletion_costs_total", "counter", "outcome", "Deletion costs written."),
+    (
+        "remora_fleet_label_patches_total",
+        "counter",
+        "outcome",
+        "Labels of a pod's residents written.",
+    ),
+    (
+        "remora_fleet_unlabelled_models",
+        "gauge",
+        "",
+        "Residents beyond --resident-labels, over all pods.",
+    ),
     ("remora_fleet_events_total", "counter", "outcome", "Events written."),
     ("remora_fleet_restarts_total", "counter", "part", "Parts that failed and began anew."),
 )
@@ -40,6 +52,7 @@ class Telemetry:
         self.keda_calls = self._counter("remora_fleet_keda_calls_total")
         self.queries = self._counter("remora_fleet_queries_total")
         self.deletion_costs = self._counter("remora_fleet_deletion_costs_total")
+        self.label_patches = self._counter("remora_fleet_label_patches_total")
         self.events = self._counter("remora_fleet_events_total")
         self.restarts = self._counter("remora_fleet_restarts_total")
         self.round_seconds = Histogram(
@@ -48,9 +61,8 @@ class Telemetry:
             buckets=_ROUND_SECONDS,
             registry=self.registry,
         )
-        self._writer = Gauge(
-            "remora_fleet_writer", _TEXTS["remora_fleet_writer"][1], registry=self.registry
-        )
+        self._writer = self._gauge("remora_fleet_writer")
+        self.unlabelled = self._gauge("remora_fleet_unlabelled_models")
         self.registry.register(_Gauges(samples))
 
     def writes_while(self, is_writer: Callable[[], bool]) -> None:
@@ -60,6 +72,9 @@ class Telemetry:
     def _counter(self, name: str) -> Counter:
         labels, text = _TEXTS[name]
         return Counter(name.removesuffix("_total"), text, labels, registry=self.registry)
+
+    def _gauge(self, name: str) -> Gauge:
+        return Gauge(name, _TEXTS[name][1], registry=self.registry)
 
 
 class _Gauges(Collector):

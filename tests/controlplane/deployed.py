@@ -145,6 +145,12 @@ class Deployed:
             for name, pod in self.pods().items()
         }
 
+    def holders(self, model: str) -> set[str]:
+        """The pods to which a Service for this model would lead."""
+        path = "/api/v1/namespaces/default/pods?labelSelector=app%3Dtriton%2C"
+        items = self.admin.items(f"{path}resident.remora.dev%2F{model}%3Dtrue")
+        return {each["metadata"]["name"] for each in items}
+
     def loads(self) -> dict[str, str]:
         """What the autoscaler would read, by pod; empty while nobody answers."""
         status, answer = self.admin.answer("GET", LOADS)
@@ -245,6 +251,7 @@ def started(deployed: Deployed, site: Site, shown: Pair, address: str, name: str
         "STALE": "4s",
         "LEASE_DURATION": "5s",
         "REMOVAL_INTERVAL": "2s",
+        "RESIDENT_LABELS": 8,
         "SIDECAR_CA": site.authority.certificate,
         "SIDECAR_CERTIFICATE": shown.certificate,
         "SIDECAR_KEY": shown.key,

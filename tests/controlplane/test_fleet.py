@@ -30,6 +30,7 @@ from tests.controlplane.deployed import (
     HOME,
     HPA,
     LOADS,
+    SCALED,
     Deployed,
     Replica,
     deployed,
@@ -223,6 +224,55 @@ def test_the_deployment_is_told_that_its_pins_do_not_fit(story: Story) -> None:
     eventually(lambda: "PinsDoNotFit" in told(), 40, told)
 
 
+def test_a_model_s_label_leads_to_the_pods_that_hold_it_and_to_no_other(story: Story) -> None:
+    told = story.deployed
+    eventually(
+        lambda: (
+            told.holders("common") == set(told.pods())
+            and all(told.holders(model) == {pod} for model, pod in story.owners.items())
+        ),
+        60,
+        lambda: (story.owners, {name: told.holders(name) for name in ("common", *story.owners)}),
+    )
+    # It is pinned, and fits nowhere.
+    assert told.holders("huge") == set()
+    # Nothing else was touched, or the Deployment would have made other pods.
+    template = told.admin.get(SCALED)["spec"]["template"]["metadata"]["labels"]
+    assert all(
+        template.items() <= pod["metadata"]["labels"].items() for pod in told.pods().values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "group", "resource", "subresource"),
+    [
+        ("delete", "", "pods", ""),
+        ("update", "", "pods", ""),
+        ("create", "", "pods", "exec"),
+        ("create", "", "pods", "eviction"),
+        ("patch", "", "pods", "status"),
+        ("patch", "apps", "deployments", ""),
+        ("patch", "", "services", ""),
+        ("get", "", "secrets", ""),
+    ],
+)
+def test_the_fleet_may_write_to_pods_and_do_nothing_else_with_them(
+    story: Story, verb: str, group: str, resource: str, subresource: str
+) -> None:
+    asked = {"namespace": "default", "verb": verb, "group": group, "resource": resource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{HOME}:remora-fleet",
+            "resourceAttributes": {**asked, "subresource": subresource},
+        },
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    status, answer = story.deployed.admin.answer("POST", path, review)
+    assert (status, answer["status"]["allowed"]) == (201, False)
+
+
 # --- accidents happen ---
 
 
@@ -234,6 +284,23 @@ def test_a_dead_sidecar_changes_nothing(story: Story) -> None:
     story.stays(4)
     sidecar.restart()
     _welcomed_back(story, name, sidecar)
+
+
+def test_a_pod_whose_sidecar_stays_dead_has_no_labels_in_the_end(story: Story) -> None:
+    told = story.deployed
+    name, sidecar = _some_sidecar(story)
+    others = set(told.pods()) - {name}
+    told.shunned.add(name)
+    sidecar.kill()
+    eventually(lambda: _is_left_out(story, name), 2 * STALE_S, told.loads)
+    # Unknown is no reason yet.
+    assert name in told.holders("common")
+    eventually(
+        lambda: told.holders("common") == others, 6 * STALE_S, lambda: told.holders("common")
+    )
+    sidecar.restart()
+    _welcomed_back(story, name, sidecar)
+    eventually(lambda: name in told.holders("common"), 30, sidecar.log)
 
 
 def test_a_sidecar_that_hangs_changes_nothing(story: Story) -> None:
@@ -262,6 +329,7 @@ def test_a_dead_replica_of_the_fleet_changes_nothing(story: Story) -> None:
     writer = told.writer()
     (other,) = told.replicas.keys() - {writer}
     replica = told.replicas[writer]
+    holders = {model: told.holders(model) for model in ("common", *story.owners)}
     replica.process.kill()
     story.stays(4, 2)
     # As the endpoints' controller does when a pod is not ready.
@@ -269,6 +337,7 @@ def test_a_dead_replica_of_the_fleet_changes_nothing(story: Story) -> None:
     eventually(lambda: len(told.loads()) == 4, 5, told.loads)
     eventually(lambda: told.writer() == other, 15, told.writer)
     story.stays(4)
+    assert {model: told.holders(model) for model in holders} == holders
     replica.process.restart()
     eventually(lambda: replica.is_ready, 30, replica.log)
     told.admin.apply(replica.slice)
