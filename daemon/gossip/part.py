@@ -19,10 +19,11 @@ from daemon.gossip.hearsay import Hearsay
 from daemon.gossip.hints import chosen
 from daemon.gossip.messages import DemandHint, DrainRequest, PodState, Refused, decoded, encoded
 from daemon.gossip.peers import Peer, Peers
-from daemon.gossip.telling import Pace, Telling
+from daemon.gossip.telling import Telling
 from daemon.gossip.topics import Topics
 from daemon.learned import Learned, LearnedStore
 from daemon.telemetry import Telemetry
+from policies.pace import Pace
 
 log = logging.getLogger("remora.gossip")
 
@@ -73,7 +74,12 @@ class Gossip:
     def __post_init__(self) -> None:
         self._peers = Peers(self.pace.expiry_s, self.dropped)
         self._telling = Telling(
-            self.run, self.pace, self.telemetry, self.store.get, self.file_bytes
+            self.run,
+            self.pace,
+            self.telemetry,
+            lambda: len(self._peers),
+            self.store.get,
+            self.file_bytes,
         )
         self._connection = Connection(
             self.broker, self.topics, self.pod, self.run, self.pace.expiry_s, self

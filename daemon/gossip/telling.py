@@ -19,6 +19,7 @@ from daemon.gossip.messages import (
 from daemon.learned import Learned
 from daemon.telemetry import Telemetry
 from policies.memory import Ledger
+from policies.pace import Pace
 from policies.snapshot import HOST, ModelState, Snapshot
 from policies.units import Units
 
@@ -27,32 +28,18 @@ NOTABLE_HEADROOM = 0.1
 """Changes below these, the latter as a part of the greater value, wait for the heartbeat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often a pod speaks.
-
-    change_s: the shortest time between two messages. drift_s: how often figures that have moved
-    are told. heartbeat_s: how often something is said in any case. expiry_s: the silence after
-    which a pod is taken for dead; three heartbeats, and some for a slow broker.
-    """
-
-    change_s: float = 1.0
-    drift_s: float = 15.0
-    heartbeat_s: float = 60.0
-    expiry_s: float = 190.0
-
-
 @dataclass(slots=True)
 class Telling:
     """Keeps what was said last, to know when there is something to say.
 
-    learned: what we have learned of a model. file_bytes: what its files weigh. leaving: whether
-    this pod is on its way out.
+    peers: how many other pods we know of. learned: what we have learned of a model. file_bytes:
+    what its files weigh. leaving: whether this pod is on its way out.
     """
 
     run: str
     pace: Pace
     telemetry: Telemetry
+    peers: Callable[[], int]
     learned: Callable[[str], Learned | None]
     file_bytes: Callable[[str], int | None]
     leaving: bool = False
@@ -76,12 +63,11 @@ class Telling:
         quiet_s = now_s - self._said_at_s
         if self._said is None or quiet_s >= self.pace.heartbeat_s:
             return self._say(now_s)
-        if quiet_s < self.pace.change_s:
+        if self._said.leaving != self.leaving:
+            return self._say(now_s)
+        if quiet_s < self.pace.gap_s(self.peers() + 1):
             return None
-        if (
-            self._said.leaving != self.leaving
-            or self._said.residents.keys() != self._residents().keys()
-        ):
+        if self._said.residents.keys() != self._residents().keys():
             return self._say(now_s)
         if now_s - max(self._looked_at_s, self._said_at_s) < self.pace.drift_s:
             return None

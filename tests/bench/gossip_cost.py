@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.gossip.messages import LearnedModel, PodState, encoded
-from daemon.gossip.telling import Pace
 from daemon.gossip.topics import Topics
+from policies.pace import Pace
 
 if TYPE_CHECKING:
     import aiomqtt

@@ -7,12 +7,12 @@ from daemon.demand import Demand
 from daemon.frontdoor.gate import Gate
 from daemon.gossip.client import Broker
 from daemon.gossip.part import Gossip
-from daemon.gossip.telling import Pace
 from daemon.gossip.topics import Topics
 from daemon.learned import LearnedStore
 from daemon.telemetry import Latest, Telemetry
 from policies.actions import Plan
 from policies.history import History
+from policies.pace import Pace
 from policies.snapshot import (
     HOST,
     Device,

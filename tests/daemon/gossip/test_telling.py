@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from daemon.gossip.messages import MOST_LEARNED, PodState
-from daemon.gossip.telling import Pace, Telling
+from daemon.gossip.telling import Telling
 from daemon.learned import LearnedStore
 from daemon.telemetry import Latest
+from policies.pace import Pace
 from policies.snapshot import HOST
 from tests.daemon.gossip.podlike import MIB, snapshot_of, telemetry_of
 
@@ -20,7 +21,10 @@ class Pod:
     def __init__(self) -> None:
         self.store = LearnedStore(None)
         self.telemetry = telemetry_of("")
-        self.telling = Telling("run", PACE, self.telemetry, self.store.get, {"c": 9}.get)
+        self.peers = 0
+        self.telling = Telling(
+            "run", PACE, self.telemetry, lambda: self.peers, self.store.get, {"c": 9}.get
+        )
 
     def at(self, now_s: float, residents: str, used: int = 64 * MIB) -> PodState | None:
         """A tick, and what is said after it."""
@@ -42,7 +46,8 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     telemetry = telemetry_of("")
     empty = snapshot_of("", 0.0, models=())
     telemetry.latest = Latest(telemetry.latest.policy, empty, telemetry.latest.plan)
-    telling = Telling("run", PACE, telemetry, LearnedStore(None).get, lambda _: None)
+    store = LearnedStore(None)
+    telling = Telling("run", PACE, telemetry, lambda: 0, store.get, lambda _: None)
     assert telling.due(0.0) is None
 
 
@@ -57,6 +62,24 @@ def test_a_change_of_residents_is_said_at_once_but_once_a_second_at_most(pod: Po
     assert second.residents == {"a": 1, "b": 1, "c": 0}
     assert second.sequence == first.sequence + 1
     assert pod.at(3.0, "abc") is None
+
+
+def test_in_a_large_fleet_the_first_change_is_said_at_once_and_the_next_later(pod: Pod) -> None:
+    pod.peers = 399
+    assert pod.at(0.0, "a") is not None
+    assert pod.at(30.0, "ab") is not None
+    assert pod.at(31.0, "abc") is None
+    assert pod.at(39.9, "abc") is None
+    assert pod.at(40.0, "abc") is not None
+
+
+def test_that_a_pod_leaves_is_said_at_once_however_large_the_fleet_is(pod: Pod) -> None:
+    pod.peers = 999
+    assert pod.at(0.0, "a") is not None
+    pod.telling.leaving = True
+    said = pod.at(0.3, "a")
+    assert said is not None
+    assert said.leaving
 
 
 def test_everything_is_said_once_a_heartbeat(pod: Pod) -> None:
