@@ -58,10 +58,13 @@ class Fleet:
     def heard(self, peer: Peer) -> None:
         """Takes in what ``peer`` says of itself, in place of what it said before."""
         before = self.peers.get(peer.name)
-        if before is not None:
-            self._count(before, -1)
         self.peers[peer.name] = peer
-        self._count(peer, 1)
+        if before is not None and before.leaving == peer.leaving:
+            self._recount(before.residents, peer.residents, leaving=peer.leaving)
+        else:
+            if before is not None:
+                self._recount(before.residents, frozenset(), leaving=before.leaving)
+            self._recount(frozenset(), peer.residents, leaving=peer.leaving)
         if before is None or (before.place, before.leaving) != (peer.place, peer.leaving):
             self._forget_order()
 
@@ -69,7 +72,7 @@ class Fleet:
         """``name`` is no longer there."""
         before = self.peers.pop(name, None)
         if before is not None:
-            self._count(before, -1)
+            self._recount(before.residents, frozenset(), leaving=before.leaving)
             self._forget_order()
 
     def leave(self, *, leaving: bool) -> None:
@@ -98,10 +101,15 @@ class Fleet:
         rank = order.index(self.place) if self.place in order else None
         return Copies(self._warm[name], self._leaving[name], rank)
 
-    def _count(self, peer: Peer, by: int) -> None:
-        counter = self._leaving if peer.leaving else self._warm
-        for model in peer.residents:
-            counter[model] += by
+    def _recount(self, before: frozenset[str], now: frozenset[str], *, leaving: bool) -> None:
+        """Most messages change nothing, or one model; so what stays is not counted anew."""
+        if before is now:
+            return
+        counter = self._leaving if leaving else self._warm
+        for model in now - before:
+            counter[model] += 1
+        for model in before - now:
+            counter[model] -= 1
             if not counter[model]:
                 del counter[model]
 

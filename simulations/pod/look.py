@@ -140,6 +140,7 @@ class Look:
             sick=place.sick,
             forgotten=forgotten,
             failure=place.failure,
+            copies=place.copies,
         )
         place.was_ready = is_ready or (forgotten and place.was_ready)
         if state is ModelState.UNLOADED:

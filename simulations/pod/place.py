@@ -6,6 +6,7 @@ who waits, `look` what was told to the plan.
 
 from dataclasses import dataclass, field
 
+from policies.peers import Copies
 from policies.policy import Policy
 from policies.snapshot import Footprint, FootprintSource, LoadFailure, Model, ModelState
 from simulations.pod.servers import Request, Servers, servers
@@ -36,6 +37,7 @@ class Place:
     at_rest: what a look shows of it while nothing happens; None until one has seen it so.
     unused: it was loaded before anybody asked, and nobody has asked since.
     was_ready: a look saw it READY, and none has seen it leave by itself since.
+    copies: where it stands in the fleet; None where nobody tells.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Place:
     unused: bool = False
     at_rest: Model | None = None
     wanted_since_s: float | None = None
+    copies: Copies | None = None
 
     def settle_open(self) -> bool:
         """Brings ``open`` up to date, and returns it."""

@@ -4,7 +4,8 @@ Owns the order of things: what arrives before an event happens before it. Every 
 production plan's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,6 +14,7 @@ import numpy as np
 from policies.actions import Plan
 from policies.history import History
 from policies.memory import Ledger
+from policies.peers import Copies
 from policies.planner import plan
 from policies.policy import Mode, Policy
 from policies.snapshot import Device, Model, ModelState, Snapshot
@@ -25,7 +27,7 @@ from simulations.pod.look import Look
 from simulations.pod.place import Place, placed
 from simulations.pod.servers import Request
 from simulations.pod.spec import PodSpec
-from simulations.pod.tally import Tally
+from simulations.pod.tally import Cold, Tally
 from simulations.pod.thinning import at_rest_until_s, may_thin, taken_in
 from simulations.pod.triton import SimTriton
 from simulations.workloads.arrivals import Arrivals, Workload, WorkloadError
@@ -67,6 +69,8 @@ class Pod:
     """One run. ticks, planned: how often the loop looked, and made a whole plan of it.
 
     on_look: sees at every tick the models that anything may have happened to.
+    known: models that its repository is known to have from the start, by default all of the
+    workload; any other becomes known when it is first asked for, or by `learn`.
     """
 
     workload: Workload
@@ -79,10 +83,12 @@ class Pod:
     every_tick: bool = False
     name: str = ""
     on_look: OnLook | None = None
+    known: Collection[str] | None = None
     history: History = field(default_factory=History)
     ticks: int = 0
     planned: int = 0
     _places: dict[str, Place] = field(default_factory=dict)
+    _numbered: "_Numbered" = field(init=False)
     _agenda: Agenda = field(default_factory=Agenda)
     _tally: Tally = field(init=False)
     _triton: SimTriton = field(init=False)
@@ -104,9 +110,9 @@ class Pod:
         self._tally = Tally(keep_stays=self.keep_stays)
         self._triton = SimTriton(spec, agenda, random, self._changed)
         self._look = Look(spec, agenda, self._triton.gauge, self._tally)
-        for model in self.workload.names:
-            place = placed(model, self._profile(model), self.policy, spec)
-            self._places[model] = self._look.active[model] = place
+        self._numbered = _Numbered(self.workload.names, self.learn)
+        for model in self.workload.names if self.known is None else self.known:
+            self.learn(model)
         self._door = Door(
             self.policy, spec, agenda, self._tally, self._places, self._wake, self._look.touch
         )
@@ -146,6 +152,26 @@ class Pod:
         while agenda.next_s <= now_s:
             agenda.do_next()
 
+    def learn(self, model: str) -> Place:
+        """``model`` is known from now on, if it was not."""
+        place = self._places.get(model)
+        if place is None:
+            place = placed(model, self._profile(model), self.policy, self.spec)
+            self._places[model] = place
+            self._look.touch(place)
+        return place
+
+    @property
+    def known_models(self) -> AbstractSet[str]:
+        return self._places.keys()
+
+    def hear(self, model: str, copies: Copies) -> None:
+        """Where ``model`` stands in the fleet, as its peers say."""
+        place = self.learn(model)
+        if place.copies != copies:
+            place.copies = copies
+            self._look.touch(place)
+
     def seen(self) -> Snapshot:
         """All that the latest tick saw."""
         look = self._look
@@ -161,6 +187,24 @@ class Pod:
         """How many requests for ``model`` are here: held, queued or executing."""
         place = self._places[model]
         return len(place.waiters) + place.servers.present(now_s)
+
+    def inside(self, now_s: float) -> int:
+        """How many requests are here, of all models."""
+        door = self._door
+        served = sum([p.servers.present(now_s) for p in self._look.active.values()])
+        return door.waiting + door.on_their_way + served
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What models could still take; None where the policy knows no budget."""
+        if self._budget_bytes is None:
+            return None
+        return max(0, self._budget_bytes - self._tally.reserved_bytes)
+
+    @property
+    def cold(self) -> Cold:
+        """What came of absences that are over."""
+        return self._tally.cold_so_far
 
     def is_empty(self, now_s: float) -> bool:
         """Whether no request is here."""
@@ -194,7 +238,7 @@ class Pod:
     def arrive(self, block: Arrivals) -> None:
         """Takes in one block of arrivals, and does what is due before each of them."""
         agenda, door, active = self._agenda, self._door, self._look.active
-        places = [self._places[model] for model in self.workload.names]
+        places = self._numbered
         index = self._tally.arrived
         self._tally.expect(block.weight)
         services = block.service_s
@@ -352,6 +396,18 @@ class Pod:
         if not is_settled:
             return float("-inf")
         return at_rest_until_s(self.policy, self._look.last, decision.history)
+
+
+class _Numbered(dict[int, Place]):
+    """The places by their models' numbers in the workload; one that is asked for is learned of."""
+
+    def __init__(self, names: Sequence[str], learn: Callable[[str], Place]) -> None:
+        super().__init__()
+        self._names, self._learn = names, learn
+
+    def __missing__(self, number: int) -> Place:
+        self[number] = place = self._learn(self._names[number])
+        return place
 
 
 def _budget_bytes(policy: Policy, spec: PodSpec) -> int | None:

@@ -8,6 +8,7 @@ in which somebody waited: until it was READY, or the last one had given up.
 
 from array import array
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ from policies.snapshot import ModelState
 from simulations.outcome import Outcome, Stay
 from simulations.pod.place import Place
 from simulations.pod.servers import Request
+
+
+class Cold(NamedTuple):
+    """What was not there when it was asked for, as `simulations.outcome` has it."""
+
+    requests: float = 0.0
+    starts: int = 0
+    visible_s: float = 0.0
 
 
 class Tally:
@@ -43,6 +52,10 @@ class Tally:
     @property
     def reserved_bytes(self) -> int:
         return self._reserved_bytes
+
+    @property
+    def cold_so_far(self) -> Cold:
+        return Cold(self._cold_requests, self._cold_starts, self._visible_cold_s)
 
     # Requests.
 
