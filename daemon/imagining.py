@@ -1,4 +1,4 @@
-"""The commands that imagine: simulate, compare, tune, scale, record and fidelity.
+"""The commands that imagine: simulate, compare, tune, scale, fleet-simulate, record and fidelity.
 
 Owns their options. What they do is in `simulations`, which is imported when one of them runs.
 """
@@ -126,6 +126,35 @@ def scale(
     raise typer.Exit(status)
 
 
+def fleet_simulate(
+    scenarios: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Fleet scenarios; all that come with this package by default."),
+    ] = None,
+    contestants: Annotated[
+        str, typer.Option(help="Who competes, with commas, as remora,lru-random; all by default.")
+    ] = "",
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures as JSON.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option(help="Print one table in Markdown instead.")] = False,
+    workers: _Workers = None,
+) -> None:
+    """Play fleets of up to a thousand pods, with and without gossip, by model and at random; exit 1
+    when an expectation does not hold."""
+    from simulations.fleet import command
+
+    with _told(*command.ERRORS):
+        status = command.fleet_simulate(
+            scenarios or [],
+            compete=contestants,
+            json_out=json_out,
+            markdown=markdown,
+            workers=workers,
+        )
+    raise typer.Exit(status)
+
+
 def record(
     url: Annotated[str, typer.Argument(help="The Prometheus server.")],
     target: Annotated[Path, typer.Argument(help="The recording, a .parquet file.")],
@@ -187,7 +216,7 @@ def fidelity(
         command.fidelity(seconds=seconds, seed=seed, directory=directory, json_out=json_out)
 
 
-COMMANDS = (simulate, compare, tune, scale, record, fidelity)
+COMMANDS = (simulate, compare, tune, scale, fleet_simulate, record, fidelity)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def router(name: RoutingName, names: Sequence[str], seed: int) -> Router:
             return _ByModel(names)
 
 
-def picked(block: Arrivals, which: NDArray[np.bool_] | slice) -> Arrivals:
+def picked(block: Arrivals, which: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Arrivals:
     service_s = None if block.service_s is None else block.service_s[which]
     return Arrivals(block.time_s[which], block.model[which], block.weight[which], service_s)
 
