@@ -71,6 +71,7 @@ def application(sidecar: Sidecar, guard: Guard) -> web.Application:
     app.router.add_get("/v1/signals", api.signals)
     app.router.add_get("/v1/explain/{model}", api.explain)
     app.router.add_post("/v1/demand", api.demand)
+    app.router.add_post("/v1/leave", api.leave)
     return app
 
 
@@ -129,6 +130,17 @@ class _Api:
         if unknown:
             return _problem(404, f"not in the repository: {', '.join(unknown)}")
         return web.Response(status=202)
+
+    async def leave(self, request: web.Request) -> web.Response:
+        """Answers when the pod may end; who goes away before only stops watching."""
+        if refusal := self._refusal(request):
+            return refusal
+        leaving = self._sidecar.leaving
+        if leaving is None:
+            return _problem(503, "this sidecar is only starting")
+        leaving.begin("asked for over HTTP")
+        await leaving.out()
+        return _json(leaving.told())
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         """Why this call may not change anything; None when it may."""
@@ -209,6 +221,7 @@ def _state(sidecar: Sidecar) -> dict[str, Any]:
         "holds": [asdict(hold) for hold in plan.holds],
         "recent": list(sidecar.recent),
         "gossip": sidecar.gossip.told() if sidecar.gossip else None,
+        "leaving": sidecar.leaving.told() if sidecar.leaving else None,
     }
 
 
@@ -319,6 +332,21 @@ OPENAPI: dict[str, Any] = {
                     "401": {"description": "The token is missing or wrong."},
                     "403": {"description": "Not from loopback, and no token is set."},
                     "404": {"description": "Some models are not in the repository."},
+                    "415": {"description": "Not JSON."},
+                },
+            }
+        },
+        "/v1/leave": {
+            "post": {
+                "summary": "Makes the pod leave, and answers when it may end.",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"type": "object"}}},
+                },
+                "responses": {
+                    "200": {"description": "It may end; what only it held is named."},
+                    "401": {"description": "The token is missing or wrong."},
+                    "403": {"description": "Not from loopback, and no token is set."},
                     "415": {"description": "Not JSON."},
                 },
             }

@@ -97,6 +97,33 @@ def explain(
 
 
 @app.command()
+def leave(
+    url: Annotated[
+        str, typer.Option(envvar="REMORA_URL", help="The sidecar's HTTP port.")
+    ] = "http://127.0.0.1:9400",
+    token: Annotated[
+        str, typer.Option(envvar="REMORA_TOKEN", help="Its bearer token, where it has one.")
+    ] = "",
+) -> None:
+    """Have a pod's work taken over, and return when the pod may end; for a preStop hook."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        with urlopen(Request(f"{url.rstrip('/')}/v1/leave", b"{}", headers)) as answer:
+            found = json.load(answer)
+    except HTTPError as error:
+        raise _fail(json.load(error).get("error", str(error))) from None
+    except (URLError, OSError, ValueError) as error:
+        raise _fail(f"{url}: no sidecar answers there: {error}") from None
+    alone = found["held_here_alone"]
+    typer.echo(f"out; no other pod holds {', '.join(alone)}" if alone else "out")
+
+
+@app.command()
 def replay(
     journal: Annotated[Path, typer.Argument(help="A journal file, or a directory of them.")],
     policy: Annotated[

@@ -14,11 +14,13 @@ from daemon.api import Guard, application
 from daemon.clock import Clock
 from daemon.demand import Demand
 from daemon.frontdoor.door import Address, Door, DoorError
+from daemon.frontdoor.envoyadmin import EnvoyAdmin
 from daemon.frontdoor.gate import Gate
 from daemon.frontdoor.sequences import Sequences
 from daemon.frontdoor.visits import AccessJournal, Visits
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
+from daemon.leaving import Leaving
 from daemon.logs import log_as
 from daemon.measuring import Measuring
 from daemon.metrics import Scraper
@@ -54,9 +56,10 @@ async def serve(settings: Settings) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     sidecar, scraper = _build(settings)
     sidecar.gossip = gossip = _gossip(sidecar, settings)
+    sidecar.leaving = leaving = _leaving(sidecar, settings)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sidecar.stop)
+    loop.add_signal_handler(signal.SIGTERM, leaving.terminate, sidecar.stop)
+    loop.add_signal_handler(signal.SIGINT, sidecar.stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: sidecar.reload_policy(always=True))
     tls = _tls(settings)
     guard = Guard(settings.token, tls.knows if tls else None, settings.guard_reads)
@@ -73,6 +76,7 @@ async def serve(settings: Settings) -> None:
     except DoorError as error:
         raise StartError(str(error)) from None
     finally:
+        await leaving.close()
         if gossip:
             await gossip.close()
         if door:
@@ -151,6 +155,18 @@ def _gossip(sidecar: Sidecar, settings: Settings) -> "Gossip | None":
     except ModuleNotFoundError as error:
         raise StartError(f"{error.name} is missing: pip install 'remora[gossip]'") from None
     return joined(sidecar, settings)
+
+
+def _leaving(sidecar: Sidecar, settings: Settings) -> Leaving:
+    return Leaving(
+        telemetry=sidecar.telemetry,
+        now_s=sidecar.clock.now_s,
+        wake=sidecar.wake,
+        deadline_s=settings.leave_deadline_s,
+        notice_s=settings.leave_notice_s,
+        fleet=sidecar.gossip,
+        envoy=EnvoyAdmin(settings.envoy_admin) if settings.envoy_admin else None,
+    )
 
 
 def _tls(settings: Settings) -> "PortTls | None":

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from daemon.gossip.topics import POD, ROOT
 from policies.quantities import parse_bytes, parse_seconds
 
-_DURATIONS = ("triton_timeout", "metrics_interval")
+_DURATIONS = ("triton_timeout", "metrics_interval", "leave_deadline", "leave_notice")
 _SIZES = ("host_memory", "front_door_message", "journal_rotate", "journal_keep")
-
+SHORTEST_NOTICE_S = 3.0
+"""The gateway asks for the pods' addresses every two seconds."""
 
 PREFIX = "REMORA_"
 """Of the variables of `remora run`."""
@@ -93,6 +94,18 @@ class Settings:
     gossip_key: Path | None = _setting(None, "Key of that certificate, PEM.")
     gossip_root: str = _setting("remora", "First levels of all topics; one for each fleet.")
     pod: str = _setting("", "What this pod is called in the fleet; without it the host's name.")
+    leave_deadline: str = _setting(
+        "25s", "How long a pod that leaves goes on at most; less than its grace period."
+    )
+    leave_notice: str = _setting(
+        "5s",
+        "How long it goes on at least, so that Services and gateways have dropped it; from 3s.",
+    )
+    envoy_admin: str = _setting(
+        "",
+        "Admin address of the pod's own Envoy, which lets its clients go when the pod leaves, and"
+        " tells what it has in hand; without it clients that stay connected hold the pod back.",
+    )
     log_format: LogFormat = _setting(LogFormat.TEXT, "How log lines are written.")
 
     def __post_init__(self) -> None:
@@ -113,6 +126,15 @@ class Settings:
             allowed = f"only together with {flag('token')} or {flag('http_client_ca')}"
             raise SettingsError("guard_reads", "true", allowed)
         _check_gossip(self)
+        _check_leaving(self)
+
+    @property
+    def leave_deadline_s(self) -> float:
+        return _amount(self, "leave_deadline")
+
+    @property
+    def leave_notice_s(self) -> float:
+        return _amount(self, "leave_notice")
 
     @property
     def pod_name(self) -> str:
@@ -164,6 +186,19 @@ def _check_gossip(settings: Settings) -> None:
         if getattr(settings, name) is not None and not settings.gossip.startswith("mqtts://"):
             allowed = f"only together with {flag('gossip')} mqtts://HOST"
             raise SettingsError(name, str(getattr(settings, name)), allowed)
+
+
+def _check_leaving(settings: Settings) -> None:
+    if settings.leave_notice_s < SHORTEST_NOTICE_S:
+        allowed = f"{SHORTEST_NOTICE_S:g}s or more"
+        raise SettingsError("leave_notice", settings.leave_notice, allowed)
+    if settings.leave_deadline_s <= settings.leave_notice_s:
+        allowed = f"above {flag('leave_notice')}, {settings.leave_notice}"
+        raise SettingsError("leave_deadline", settings.leave_deadline, allowed)
+    host, _, port = settings.envoy_admin.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    if settings.envoy_admin and not (host and is_port and "/" not in host):
+        raise SettingsError("envoy_admin", settings.envoy_admin, "HOST:PORT, as 127.0.0.1:9490")
 
 
 def _check_broker(url: str) -> None:

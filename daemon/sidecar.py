@@ -19,6 +19,7 @@ from daemon.frontdoor.gate import Gate
 from daemon.frontdoor.visits import AccessJournal
 from daemon.journal import JournalWriter
 from daemon.learned import LearnedStore
+from daemon.leaving import Leaving
 from daemon.observer import Observer
 from daemon.policyfile import PolicyFile
 from daemon.telemetry import Latest, Telemetry
@@ -57,6 +58,7 @@ class Sidecar:
     clock: Clock
     gate: Gate
     gossip: "Gossip | None" = None
+    leaving: Leaving | None = None
     history: History = field(default_factory=History)
     telemetry: Telemetry = field(init=False)
     actuator: Actuator = field(init=False)
@@ -169,6 +171,8 @@ class Sidecar:
         self.telemetry.took(Latest(policy, snapshot, decision))
         if self.gossip:
             self.gossip.took()
+        if self.leaving:
+            self.leaving.took(snapshot)
         if snapshot.now_s - self._saved_at_s >= SAVE_EVERY_S:
             self._saved_at_s = snapshot.now_s
             await asyncio.to_thread(self.learned.save)

@@ -71,6 +71,13 @@ DESCRIPTIONS = (
     ("remora_queue_boost", "gauge", "", "Factor that queues above their SLO put on the load."),
     ("remora_model_load", "gauge", "model", "Offered work of the model in pods."),
     ("remora_advice", "gauge", "advice", "1 for what would help now."),
+    ("remora_leaving", "gauge", "", "1 while the pod leaves, or is asked to by an operator."),
+    (
+        "remora_leaving_unshared_models",
+        "gauge",
+        "",
+        "While it leaves: resident models that no staying peer holds; absent while unknown.",
+    ),
     ("remora_holds", "gauge", "reason", "Things wanted and not done, by reason."),
     ("remora_device_total_bytes", "gauge", "device", "Memory of the device."),
     ("remora_device_used_bytes", "gauge", "device", "Memory in use, by everybody."),
@@ -113,12 +120,21 @@ class Latest:
     plan: Plan
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """unshared: how many models can serve here and in no peer that stays; None while unknown."""
+
+    leaving: bool = False
+    unshared: int | None = None
+
+
 @dataclass(slots=True)
 class Telemetry:
     """Counters, histograms, and the latest tick."""
 
     latest: Latest
     gate: Gate
+    departure: Departure = Departure()
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     actions: Counter = field(init=False)
     load_failures: Counter = field(init=False)
@@ -186,6 +202,9 @@ class _Gauges(Collector):
         yield from _device_gauges(latest)
         yield from _model_gauges(latest.snapshot)
         yield from _load_gauges(self._telemetry.pressure())
+        departure = self._telemetry.departure
+        yield _gauge("remora_leaving", [((), departure.leaving)])
+        yield _gauge("remora_leaving_unshared_models", [((), departure.unshared)])
         yield _counted("remora_model_arrivals_total", self._telemetry.arrivals)
         yield _counted("remora_model_misses_total", gate.misses)
         yield _gauge("remora_door_waiting_requests", [((), gate.waiting)])

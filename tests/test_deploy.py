@@ -5,8 +5,11 @@ from typing import Any
 
 import yaml
 
+from daemon.api import OPENAPI
 from daemon.settings import Settings, table, variable
 
+# Triton's --exit-timeout-secs, where nobody says another.
+TRITON_EXITS_WITHIN_S = 30
 PATCH = Path(__file__).parent.parent / "deploy" / "sidecar-patch.yaml"
 
 
@@ -42,6 +45,21 @@ def test_every_volume_is_there_but_tritons_own() -> None:
     pod, container = sidecar()
     named = {each["name"] for each in container["volumeMounts"]}
     assert named - {each["name"] for each in pod["volumes"]} == {"models"}
+
+
+def test_triton_is_not_told_to_end_before_its_pod_has_left() -> None:
+    pod, container = sidecar()
+    (triton,) = pod["containers"]
+    command = triton["lifecycle"]["preStop"]["exec"]["command"]
+    settings = Settings(
+        leave_deadline=next(
+            each["value"] for each in container["env"] if each["name"] == "REMORA_LEAVE_DEADLINE"
+        )
+    )
+    assert command[-1] == f"http://127.0.0.1:{settings.http_port}/v1/leave"
+    assert "post" in OPENAPI["paths"]["/v1/leave"]
+    assert pod["terminationGracePeriodSeconds"] >= settings.leave_deadline_s + TRITON_EXITS_WITHIN_S
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["remora", "leave"]
 
 
 def test_it_never_holds_triton_back() -> None:

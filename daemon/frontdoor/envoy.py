@@ -5,6 +5,7 @@ template itself explains, and how Envoy is started.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from daemon.bootstraps import (
     place_admin,
     read_template,
 )
+from daemon.frontdoor.attempts import GATEWAY
 
 _FRONT = ("http", "grpc")
 _PORTS = ("http_port", "grpc_port", "admin_port", "fleet_port")
@@ -150,11 +152,10 @@ def _serve_fleet(found: dict[str, Any], address: Address) -> None:
     """Both protocols on one port, not encrypted.
 
     The fleet's gateway tells pods apart by address and port; a model whose pod had a port for each
-    protocol would have a pod for each.
+    protocol would have a pod for each. What comes here can be sent to another pod, and the door is
+    told so.
     """
-    http, grpc = (
-        {"filters": _listener(found, name)["filter_chains"][0]["filters"]} for name in _FRONT
-    )
+    http, grpc = ({"filters": [_marked(manager(_listener(found, name)))]} for name in _FRONT)
     found["static_resources"]["listeners"].append(
         {
             "name": "fleet",
@@ -175,6 +176,16 @@ def _serve_fleet(found: dict[str, Any], address: Address) -> None:
             ],
         }
     )
+
+
+def _marked(config: dict[str, Any]) -> dict[str, Any]:
+    """The connection manager, which says besides that a request came by the gateway."""
+    marked = deepcopy(config)
+    stripping = _named(marked["http_filters"], "envoy.filters.http.header_mutation")
+    mark = {"header": {"key": GATEWAY, "value": "1"}}
+    mutations = stripping["typed_config"]["mutations"]["request_mutations"]
+    mutations.append({"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", **mark}})
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": marked}
 
 
 def _log_access(found: dict[str, Any], path: Path, sample: float) -> None:

@@ -36,6 +36,7 @@ class Call:
     began_s: when it came, seconds since the epoch; Envoy's attempts at it share it.
     deadline_s: when its client gives up; None where that is not known.
     counted: it was held before, and its arrival is known.
+    movable: another pod gets it when we say so, at no cost to its client.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Call:
     began_s: float
     deadline_s: float | None = None
     counted: bool = False
+    movable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Gate:
     waiting, held_bytes: requests held now, and what their bodies take.
     misses: requests that found their model absent, ever, by model of the repository.
     sequence_idle_s: by model with sequences, after how long a silence Triton ends one by itself.
+    moves: whether this pod leaves and another stays, so that what can move is sent there.
+    lets_go: whether clients are asked to end their connections here.
     """
 
     def __init__(self, now_s: Callable[[], float]) -> None:
@@ -121,6 +125,9 @@ class Gate:
         self.held_bytes = 0
         self.misses: Counter[str] = Counter()
         self.sequence_idle_s: Mapping[str, float] = {}
+        self.moves = False
+        self.lets_go = False
+        self._coming: frozenset[str] = frozenset()
 
     # What the loop tells.
 
@@ -129,6 +136,9 @@ class Gate:
         self.limits = policy.front_door
         self._observing = policy.mode is Mode.OBSERVE
         self._holds = {hold.subject: hold for hold in plan.holds}
+        self._coming = frozenset(
+            name for name, model in snapshot.models.items() if model.state is ModelState.LOADING
+        )
         if not snapshot.reachable:
             for entry in self._entries.values():
                 entry.ready = entry.ready and entry.changed_at_s >= asked_at_s
@@ -174,7 +184,7 @@ class Gate:
         self._closing = True
         for entry in self._entries.values():
             for waiter in entry.waiters:
-                _refuse(waiter, _closing())
+                _refuse(waiter, self._closed(waiter.call))
 
     def take(self) -> dict[str, AtDoor]:
         """What happened since the last call, and what stands, by model."""
@@ -208,7 +218,10 @@ class Gate:
         if self.is_open(call.model):
             return False
         if self._closing:
-            raise _closing()
+            raise self._closed(call)
+        if self.moves and call.movable:
+            # Before it is counted: nothing should be loaded here for it.
+            raise _sent_elsewhere(call)
         is_news = self._known is not None and not call.counted
         if is_news:
             self._entry(call.model).missed += 1
@@ -303,8 +316,17 @@ class Gate:
             return
         for waiter in entry.waiters:
             # Each gets its own: a raised exception keeps the stack it came through.
-            if reason := self._turned_away(waiter.call):
+            if self.moves and waiter.call.movable and name not in self._coming:
+                _refuse(waiter, _sent_elsewhere(waiter.call))
+            elif reason := self._turned_away(waiter.call):
                 _refuse(waiter, reason)
+
+    def _closed(self, call: Call) -> Refusal:
+        """What is said to who would wait while the sidecar stops; its successor is not awaited
+        where the whole pod goes."""
+        if self.lets_go and call.movable:
+            return _sent_elsewhere(call)
+        return Refusal(Outcome.CLOSING, "the sidecar is being stopped", 1.0)
 
     def _turned_away(self, call: Call) -> Refusal | None:
         """Why waiting cannot help ``call``, by the latest plan; None when it can."""
@@ -399,8 +421,9 @@ def _refuse(waiter: _Waiter, reason: Refusal) -> None:
         waiter.released.set_result(reason)
 
 
-def _closing() -> Refusal:
-    return Refusal(Outcome.CLOSING, "the sidecar is being stopped", 1.0)
+def _sent_elsewhere(call: Call) -> Refusal:
+    text = f"this pod leaves, and {call.model[:LONGEST_NAME]} is not loaded in it"
+    return Refusal(Outcome.SENT_ELSEWHERE, text, 1.0)
 
 
 def _unknown(model: str) -> str:

@@ -111,6 +111,7 @@ class GrpcDoor(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             began_s=tried.began_s,
             deadline_s=None if left_s is None else visit.began_s + left_s,
             counted=not tried.is_first,
+            movable=tried.is_movable,
         )
         passage = Passage(self.gate, self.triton, call)
         try:

@@ -110,6 +110,12 @@ class HttpDoor:
         await self._session.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await self._handle(request)
+        if self.gate.lets_go and not answer.prepared:
+            answer.force_close()
+        return answer
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.message.path
         # What follows a # would not be sent on, and a load would look like something else.
         if not path.startswith("/") or "#" in path:
@@ -147,6 +153,7 @@ class HttpDoor:
             began_s=tried.began_s,
             deadline_s=tried.deadline_s,
             counted=not tried.is_first,
+            movable=tried.is_movable,
         )
         passage = Passage(self.gate, self.triton, call)
         try:

@@ -15,6 +15,9 @@ RETRY = "x-remora-retry"
 FINAL = "x-envoy-ratelimited"
 """Envoy asks nobody again after an answer that carries this, and takes it off."""
 
+ELSEWHERE = "x-remora-elsewhere"
+"""Nothing was executed: the fleet's gateway sends its copy of the request to another pod."""
+
 
 class Outcome(StrEnum):
     """What became of a request at the door."""
@@ -29,6 +32,7 @@ class Outcome(StrEnum):
     DENIED = "denied"
     MALFORMED = "malformed"
     CLOSING = "closing"
+    SENT_ELSEWHERE = "sent_elsewhere"
     CLIENT_GONE = "client_gone"
     TRITON_FAILED = "triton_failed"
 
@@ -46,6 +50,7 @@ _WORDS: Mapping[Outcome, _Words] = {
     Outcome.QUEUE_FULL: _Words(503, grpc.StatusCode.UNAVAILABLE),
     Outcome.TIMED_OUT: _Words(503, grpc.StatusCode.UNAVAILABLE),
     Outcome.CLOSING: _Words(503, grpc.StatusCode.UNAVAILABLE),
+    Outcome.SENT_ELSEWHERE: _Words(503, grpc.StatusCode.UNAVAILABLE),
     Outcome.DENIED: _Words(403, grpc.StatusCode.PERMISSION_DENIED),
     Outcome.MALFORMED: _Words(400, grpc.StatusCode.INVALID_ARGUMENT),
     Outcome.TRITON_FAILED: _Words(503, grpc.StatusCode.UNAVAILABLE),
@@ -76,6 +81,8 @@ class Refusal(Exception):
     def headers(self) -> dict[str, str]:
         """Headers in HTTP, trailing metadata in gRPC."""
         said = {FINAL: "true"}
+        if self.outcome is Outcome.SENT_ELSEWHERE:
+            said[ELSEWHERE] = "1"
         if self.retry_after_s is not None:
             said["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         return said

@@ -25,6 +25,7 @@ import grpc
 from grpc import aio
 from tritonclient.grpc import service_pb2
 
+from daemon.frontdoor.attempts import came_by_gateway
 from daemon.frontdoor.gate import Call, Gate
 from daemon.frontdoor.naming import Malformed, parsed
 from daemon.frontdoor.passage import NOT_CONNECTED, says_absent
@@ -179,7 +180,14 @@ class Stream:
         visit.model, visit.version = request.model_name, request.model_version
         left_s = self.context.time_remaining()
         deadline_s = None if left_s is None else began_s + left_s
-        call = Call(visit.model, visit.version, len(message), began_s, deadline_s)
+        call = Call(
+            visit.model,
+            visit.version,
+            len(message),
+            began_s,
+            deadline_s,
+            movable=self._is_movable(len(message)),
+        )
         self.sequences.saw_grpc(request)
         wants_end = _WANTS_END in request.parameters and request.parameters[_WANTS_END].bool_param
         if not wants_end:
@@ -198,6 +206,8 @@ class Stream:
                 if refusal.outcome is Outcome.CLOSING and not self._begun:
                     # Envoy brings the stream to our successor.
                     self._die(refusal.grpc_status, refusal.text, ((RETRY, "1"),))
+                elif refusal.outcome is Outcome.SENT_ELSEWHERE:
+                    self._die(refusal.grpc_status, refusal.text, tuple(refusal.headers.items()))
                 else:
                     await self._tell(refusal, asked.id)
                 return
@@ -206,6 +216,12 @@ class Stream:
                 if self.gate.is_open(asked.call.model):
                     await self._write(asked, waited=waited)
                     return
+
+    def _is_movable(self, size_bytes: int) -> bool:
+        """Whether the gateway can bring the whole stream to another pod: it has heard nothing."""
+        if self._begun or size_bytes > KEPT_BYTES:
+            return False
+        return came_by_gateway(dict(self.context.invocation_metadata() or ()))
 
     async def _admit(self, asked: _Asked) -> bool:
         began_s = self.gate.now_s()
@@ -325,6 +341,7 @@ class Stream:
     def _resend(self, asked: _Asked) -> None:
         """Holds a request that came too late for its model, beside those that go on."""
         self._leave(asked)
+        asked.call = replace(asked.call, movable=False)
         self.gate.distrust(asked.call.model, replayed=asked.call.counted)
         task = asyncio.create_task(self._send(asked))
         self._resending.add(task)

@@ -93,6 +93,12 @@ def test_replay_of_what_is_no_journal_says_so(content: str, tmp_path: Path) -> N
     assert str(file) in output
 
 
+def test_leave_without_a_sidecar_says_so() -> None:
+    code, output = run("leave", "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "http://127.0.0.1:9: no sidecar answers there" in output
+
+
 def test_explain_without_a_sidecar_says_so() -> None:
     code, output = run("explain", "a", "--url", "http://127.0.0.1:9")
     assert code == 1

@@ -55,7 +55,7 @@ def test_sizes_are_read_with_their_unit_or_in_bytes_as_the_downward_api_gives_th
 WRONG = (
     *(
         (name, value, "a duration above 0s, as 2s or 500ms")
-        for name in ("triton_timeout", "metrics_interval")
+        for name in ("triton_timeout", "metrics_interval", "leave_deadline", "leave_notice")
         for value in ("0", "0s", "-1s", "soon", "", "2GiB", "nan", "inf", "²", "1e999", "2 s x")
     ),
     *(
@@ -65,6 +65,12 @@ WRONG = (
     ),
     *(("http_port", value, "a port from 1 to 65535") for value in (0, -1, 65536)),
     ("journal_keep", "63MiB", "at least four times --journal-rotate, 16MiB"),
+    ("leave_notice", "2.9s", "3s or more"),
+    ("leave_deadline", "5s", "above --leave-notice, 5s"),
+    *(
+        ("envoy_admin", value, "HOST:PORT, as 127.0.0.1:9490")
+        for value in ("9490", ":9490", "127.0.0.1", "127.0.0.1:0", "http://a:1/x", "a:65536", "a:b")
+    ),
 )
 
 

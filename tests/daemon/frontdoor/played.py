@@ -65,14 +65,15 @@ class Timeline:
         ready: Iterable[str] = (),
         holds: Iterable[Hold] = (),
         *,
+        loading: Iterable[str] = (),
         models: Iterable[str] = MODELS,
         asked_at_s: float | None = None,
         reachable: bool = True,
     ) -> None:
         """A tick that has seen ``models``, of which those in ``ready`` can serve."""
+        states = dict.fromkeys(ready, ModelState.READY) | dict.fromkeys(loading, ModelState.LOADING)
         found: Mapping[str, Model] = {
-            name: Model(name, ModelState.READY if name in ready else ModelState.UNLOADED)
-            for name in models
+            name: Model(name, states.get(name, ModelState.UNLOADED)) for name in models
         }
         snapshot = Snapshot(self.now_s(), reachable, models=found)
         plan = Plan((), tuple(holds), History())

@@ -33,6 +33,22 @@ def test_nothing_is_believed_of_who_does_not_come_from_envoy() -> None:
     assert attempt(headers, NOW_S) == Attempt(0, NOW_S, None)
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_movable"),
+    [
+        ({"x-remora-gateway": "1", "x-envoy-attempt-count": "2"}, True),
+        ({"x-envoy-attempt-count": "2"}, False),
+        # A body that Envoy could not keep, the gateway could not either.
+        ({"x-remora-gateway": "1", "x-envoy-attempt-count": "1"}, False),
+        ({"x-remora-gateway": "1"}, False),
+    ],
+)
+def test_only_what_the_gateway_can_repeat_may_go_to_another_pod(
+    headers: dict[str, str], is_movable: bool
+) -> None:
+    assert attempt(headers, NOW_S).is_movable is is_movable
+
+
 @pytest.mark.parametrize(("number", "is_first"), [(0, True), (2, True), (4, False), (8, False)])
 def test_first_attempt_that_reaches_us_is_envoys_second(number: int, is_first: bool) -> None:
     assert attempt({"x-envoy-attempt-count": str(number)}, NOW_S).is_first is is_first

@@ -456,3 +456,59 @@ async def test_released_request_holds_its_model_while_it_is_on_its_way(t: Timeli
     assert t.gate.take() == {"a": AtDoor(replayed=3, leases=1)}
     await asyncio.sleep(ON_ITS_WAY_S)
     assert t.gate.take() == {}
+
+
+# --- a pod that leaves
+
+
+@played
+async def test_leaving_pod_serves_what_it_has_and_sends_elsewhere_what_it_lacks(
+    t: Timeline,
+) -> None:
+    t.look(ready=["a"])
+    t.gate.moves = True
+    assert await t.gate.admit(t.call("a", movable=True)) is False
+    refusal = await t.refused(t.arrive("b", movable=True), Outcome.SENT_ELSEWHERE)
+    assert refusal.headers["x-remora-elsewhere"] == "1"
+    assert refusal.headers["x-envoy-ratelimited"] == "true", "this pod's Envoy asks nobody again"
+    assert (t.woken, t.gate.misses, t.gate.take()) == (0, {}, {}), "nothing is loaded for it here"
+
+
+@played
+async def test_leaving_pod_holds_what_nobody_can_send_elsewhere(t: Timeline) -> None:
+    t.look()
+    t.gate.moves = True
+    asking = t.arrive("a")
+    await settled()
+    assert t.gate.take()["a"] == AtDoor(missed=1, waiting=1)
+    t.gate.opened(["a"])
+    assert await asking is True
+
+
+@played
+async def test_who_waits_in_a_leaving_pod_stays_for_a_load_under_way_and_else_moves(
+    t: Timeline,
+) -> None:
+    t.look()
+    coming, absent = t.arrive("a", movable=True), t.arrive("b", movable=True)
+    await settled()
+    t.gate.moves = True
+    t.look(loading=["a"])
+    await t.refused(absent, Outcome.SENT_ELSEWHERE)
+    assert not coming.done()
+    t.gate.opened(["a"])
+    assert await coming is True
+
+
+@played
+async def test_last_of_a_pod_that_goes_moves_and_that_of_a_sidecar_that_restarts_waits(
+    t: Timeline,
+) -> None:
+    t.look()
+    waiting = t.arrive("a", movable=True)
+    await settled()
+    t.gate.close()
+    await t.refused(waiting, Outcome.CLOSING)
+    t.gate.lets_go = True
+    await t.refused(t.arrive("a", movable=True), Outcome.SENT_ELSEWHERE)
+    await t.refused(t.arrive("a"), Outcome.CLOSING)

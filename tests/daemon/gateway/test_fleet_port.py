@@ -29,9 +29,20 @@ def test_it_serves_what_the_two_doors_serve() -> None:
     assert (address["address"], address["port_value"]) == ("127.0.0.9", 9482)
     grpc, http = found["fleet"]["filter_chains"]
     assert grpc["filter_chain_match"] == {"application_protocols": ["h2c"]}
+    mark = {"key": "x-remora-gateway", "value": "1"}
     for name, chain in (("grpc", grpc), ("http", http)):
         (door,) = found[name]["filter_chains"]
+        assert mutations(door)[-1]["append"]["header"] != mark
+        # It says besides where the request has come from, when a client's own word is gone.
+        assert mutations(chain).pop()["append"]["header"] == mark
         assert chain["filters"] == door["filters"]
+
+
+def mutations(chain: dict[str, Any]) -> list[Any]:
+    (manager,) = chain["filters"]
+    stripping = manager["typed_config"]["http_filters"][0]["typed_config"]
+    found: list[Any] = stripping["mutations"]["request_mutations"]
+    return found
 
 
 @pytest.mark.parametrize(
