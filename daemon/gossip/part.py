@@ -181,9 +181,10 @@ class Gossip:
                 continue
             payload = encoded(state)
             self._spoke = True
+            if self._echo_due_s is None:
+                # Before it is said: the echo may come sooner than the broker's word that it has it.
+                self._echo_due_s = asyncio.get_running_loop().time() + ECHO_S
             if await self._connection.publish(payload):
-                if self._echo_due_s is None:
-                    self._echo_due_s = asyncio.get_running_loop().time() + ECHO_S
                 self.counted["messages_out"] += 1
                 self.counted["bytes_out"] += len(payload)
             else:
