@@ -33,11 +33,15 @@ class Reason(StrEnum):
     PINNED = "pinned", "It is pinned now, always or by its weekly windows."
     DEMANDED = "demanded", "Requests for it wait, or came of late."
     FORESEEN = "foreseen", "It comes at regular times, and its next turn is near."
+    COPIES = "copies", "It is one of the pods that keep it, by the policy's number of copies."
+    HANDED_OVER = "handed_over", "Only pods that leave hold it, and its requests come here next."
+    INHERITED = "inherited", "Others hold it and are asked for it; its requests come here now."
     RESTORED = "restored", "It was resident before Triton restarted, and there is room."
     HEALED = "healed", "It left because it was sick, and there is room."
     # why a model leaves
     EVICTED = "evicted", "Another model is worth more than it, by the policy's hysteresis."
     IDLE = "idle", "Nobody used it for the policy's idle unload time."
+    SPARE = "spare", "Another pod that is tried first holds it, and nobody asked for it here."
     OVER_BUDGET = "over_budget", "Residents exceed the device's budget."
     SICK = "sick", "Triton says READY, yet its process has died; it is loaded again."
     # why something wanted did not happen

@@ -22,6 +22,7 @@ class Draft:
     pins: pinned models that are here or come by this plan. pinned_bytes: what they take.
     loading: loads under way in time, each with its members counted once.
     awaited: loads to come that memory has been set aside for; they take the next slots.
+    refused: models that the fleet calls for and that there was no room for.
     first: the worthiest model that waits only for residents to come of age. Lesser ones may
         take free memory, but evict nobody: what they let in would be young again, and the
         first would wait for ever.
@@ -40,6 +41,7 @@ class Draft:
     pinned_bytes: Need = field(default_factory=dict)
     loading: int = 0
     awaited: int = 0
+    refused: int = 0
     first: str | None = None
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ def explain(policy: Policy, snapshot: Snapshot, plan: Plan, name: str) -> Explan
             **_size(survey, name),
             **_demand(survey, name),
             **_standing(survey, name),
+            **_copies(survey, name),
             **_memory(policy, snapshot, units),
         },
     )
@@ -76,6 +77,8 @@ def _reason_of_rest(survey: Survey, name: str) -> tuple[str | None, str]:
     if state is ModelState.READY:
         if name in survey.pinned:
             return "pinned", "it is pinned, or a pinned model needs it"
+        if name in survey.kept:
+            return "copies", "it is one of the copies that the policy asks for"
         if survey.has_caller_here(name):
             callers = ", ".join(c for c in survey.units.callers(name) if survey.is_here(c))
             return None, f"it is needed by {callers}"
@@ -83,8 +86,12 @@ def _reason_of_rest(survey: Survey, name: str) -> tuple[str | None, str]:
             return None, "it stays for open streams, or requests on their way to it"
         if survey.models[name].draining:
             return None, "it stays after all: its drain is called off"
+        if survey.is_spare(name):
+            return None, "it stays until memory is needed; another pod serves its requests"
         return None, "it stays, since nothing worth more needs its memory"
     if state is ModelState.UNLOADED:
+        if called := survey.why_called(name):
+            return called, f"the fleet calls for it ({called}), and it waits for its turn"
         return None, "no request calls for it"
     return None, "it is on its way"
 
@@ -136,6 +143,23 @@ def _standing(survey: Survey, name: str) -> dict[str, float | str | bool | None]
         "minimum_residency_s": survey.policy.minimum_s(name),
         "failures": past.failures,
         "retry_in_s": None if past.retry_at_s is None else max(0.0, past.retry_at_s - survey.now_s),
+    }
+
+
+def _copies(survey: Survey, name: str) -> dict[str, float | str | bool | None]:
+    """Where it stands in the fleet; nothing where no fleet is known of."""
+    copies = survey.models[name].copies
+    if copies is None:
+        return {}
+    is_here = survey.state(name) is ModelState.READY
+    return {
+        "copies_wanted": survey.policy.copies(name),
+        "copies_elsewhere": copies.warm,
+        "copies_on_leaving_pods": copies.leaving,
+        "pods_tried_before": copies.rank,
+        "of_those_with_a_copy": copies.ahead,
+        "asked_elsewhere_per_hour": copies.asked,
+        "spare": is_here and survey.is_spare(name),
     }
 
 

@@ -3,6 +3,8 @@
 Owns the counting, kept up as pods are heard of, so that a thousand peers cost nothing in a tick in
 which none of them has changed. Refuses to know how pods are heard of (`daemon.gossip`, or a
 simulated broker), and to decide anything: `policies.planner` does, from the `Copies` of each model.
+
+Counts are whole numbers, so that it makes no difference in which order pods were heard of.
 """
 
 from collections import Counter
@@ -10,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from policies.places import Places
+
+DEPTH = 8
+"""How many pods of a model's order anybody looks at; so many copies of it a policy may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Peer:
     place: what routers know it by (see `policies.places`). load: offered work in pods.
     headroom_bytes: what models could still take on its emptiest device. Both None when unknown.
     leaving: it takes no new work, and will be gone soon.
+    asked: requests per hour, of residents that are asked for of late; see `per_hour`.
     """
 
     name: str
@@ -27,6 +33,7 @@ class Peer:
     load: float | None = None
     headroom_bytes: int | None = None
     leaving: bool = False
+    asked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,85 +41,139 @@ class Copies:
     """Where one model stands in the fleet, seen from this pod.
 
     warm: peers that hold it and stay. leaving: peers that hold it and leave.
-    rank: how many staying pods its requests are sent to before this one, so that 0 is the pod that
-        gets them; None where that is further than anybody looks, and for a pod that leaves.
+    rank: how many staying pods its requests are sent to before this one, so that 0 is its home,
+        the pod that gets them; None where that is further than `DEPTH`, and for a pod that leaves.
+    ahead: staying pods before this one, as far as anybody looks, that hold it.
+    asked: requests per hour that peers have had for it of late.
     """
 
     warm: int = 0
     leaving: int = 0
     rank: int | None = None
+    ahead: int = 0
+    asked: int = 0
+
+
+def per_hour(rate: float) -> int:
+    """A rate per second as it is told to peers: by the hour, down to a power of two, so that it
+    seldom changes; 0 where it is less than one."""
+    hourly = int(min(max(0.0, 3600 * rate), 2.0**60))
+    return 1 << hourly.bit_length() - 1 if hourly else 0
 
 
 @dataclass(slots=True)
 class Fleet:
-    """The peers of the pod whose place is ``place``, and who holds what."""
+    """The peers of the pod whose place is ``place``, and who holds what.
+
+    waits: the order of pods is that of the latest `settle`, which is called by whoever builds
+        `upcoming` meanwhile; else it follows at once, and a change costs what a table costs.
+    """
 
     place: str
     leaving: bool = False
+    waits: bool = False
     peers: dict[str, Peer] = field(default_factory=dict)
     _warm: Counter[str] = field(default_factory=Counter)
     _leaving: Counter[str] = field(default_factory=Counter)
+    _asked: Counter[str] = field(default_factory=Counter)
     _places: Places | None = None
+    _is_settled: bool = False
     _orders: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)
+    _copies: dict[str, Copies] = field(default_factory=dict)
 
     def heard(self, peer: Peer) -> None:
         """Takes in what ``peer`` says of itself, in place of what it said before."""
         before = self.peers.get(peer.name)
         self.peers[peer.name] = peer
-        if before is not None and before.leaving == peer.leaving:
-            self._recount(before.residents, peer.residents, leaving=peer.leaving)
-        else:
-            if before is not None:
-                self._recount(before.residents, frozenset(), leaving=before.leaving)
-            self._recount(frozenset(), peer.residents, leaving=peer.leaving)
+        self._recount(before, peer)
         if before is None or (before.place, before.leaving) != (peer.place, peer.leaving):
-            self._forget_order()
+            self._is_settled = False
 
     def gone(self, name: str) -> None:
         """``name`` is no longer there."""
         before = self.peers.pop(name, None)
         if before is not None:
-            self._recount(before.residents, frozenset(), leaving=before.leaving)
-            self._forget_order()
+            self._recount(before, None)
+            self._is_settled = False
 
     def leave(self, *, leaving: bool) -> None:
         """This pod itself is on its way out, or no longer is."""
         if leaving != self.leaving:
             self.leaving = leaving
-            self._forget_order()
+            self._is_settled = False
 
     @property
     def places(self) -> Places:
         """The pods that stay, as routers come to see them."""
-        if self._places is None:
-            staying = [peer.place for peer in self.peers.values() if not peer.leaving]
-            ours = [] if self.leaving else [self.place]
-            self._places = Places.of([*staying, *ours])
-        return self._places
+        if not self._is_settled and not self.waits:
+            self.settle(self._staying())
+        return self._places or Places.of([self.place])
 
-    def copies(self, models: Iterable[str], depth: int = 2) -> Mapping[str, Copies]:
-        """Where each of ``models`` stands. depth: how many pods of its order are looked at."""
-        return {name: self._copies(name, depth) for name in models}
+    @property
+    def upcoming(self) -> Places | None:
+        """The pods that stay, where they are others than those of `places`."""
+        return None if self._is_settled else self._staying()
 
-    def _copies(self, name: str, depth: int) -> Copies:
+    def settle(self, places: Places) -> None:
+        """From now on ``places`` tell the order, whose table is built best beforehand."""
+        self._is_settled = places == self._staying()
+        self._places = places
+        self._names = {self.peers[name].place: name for name in sorted(self.peers)}
+        self._orders.clear()
+        self._copies.clear()
+
+    def copies(self, models: Iterable[str]) -> Mapping[str, Copies | None]:
+        """Where each of ``models`` stands; None for a pod without peers, which decides as one
+        that has never heard of any."""
+        places = self.places
+        if not self.peers or self._places is None:
+            return dict.fromkeys(models)
+        known = self._copies
+        return {name: known.get(name) or self._looked_at(places, name) for name in models}
+
+    def _looked_at(self, places: Places, name: str) -> Copies:
         order = self._orders.get(name)
         if order is None:
-            order = self._orders[name] = self.places.order(name, depth)
-        rank = order.index(self.place) if self.place in order else None
-        return Copies(self._warm[name], self._leaving[name], rank)
+            order = self._orders[name] = places.order(name, DEPTH)
+        is_near = self.place in order
+        rank = order.index(self.place) if is_near and not self.leaving else None
+        ahead = sum(self._holds(place, name) for place in order[:rank])
+        asked = self._asked[name]
+        found = Copies(self._warm[name], self._leaving[name], rank, ahead, asked)
+        self._copies[name] = found
+        return found
 
-    def _recount(self, before: frozenset[str], now: frozenset[str], *, leaving: bool) -> None:
+    def _holds(self, place: str, model: str) -> bool:
+        peer = self.peers.get(self._names.get(place, ""))
+        return peer is not None and not peer.leaving and model in peer.residents
+
+    def _staying(self) -> Places:
+        staying = [peer.place for peer in self.peers.values() if not peer.leaving]
+        return Places.of(staying if self.leaving else [*staying, self.place])
+
+    def _recount(self, before: Peer | None, now: Peer | None) -> None:
         """Most messages change nothing, or one model; so what stays is not counted anew."""
-        if before is now:
-            return
-        counter = self._leaving if leaving else self._warm
-        for model in now - before:
-            counter[model] += 1
-        for model in before - now:
-            counter[model] -= 1
+        for counter, leaving in ((self._warm, False), (self._leaving, True)):
+            held, holds = _held(before, leaving), _held(now, leaving)
+            if held is not holds:
+                self._add(counter, dict.fromkeys(held - holds, -1))
+                self._add(counter, dict.fromkeys(holds - held, 1))
+        had, has = before.asked if before else {}, now.asked if now else {}
+        if had != has:
+            self._add(self._asked, {model: -hourly for model, hourly in had.items()})
+            self._add(self._asked, has)
+
+    def _add(self, counter: Counter[str], amounts: Mapping[str, int]) -> None:
+        for model, amount in amounts.items():
+            counter[model] += amount
             if not counter[model]:
                 del counter[model]
+            self._copies.pop(model, None)
 
-    def _forget_order(self) -> None:
-        self._places = None
-        self._orders.clear()
+
+_NONE: frozenset[str] = frozenset()
+
+
+def _held(peer: Peer | None, leaving: bool) -> frozenset[str]:
+    return peer.residents if peer is not None and peer.leaving is leaving else _NONE

@@ -9,7 +9,7 @@ pod, and one that changes little when a pod comes or goes.
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from xxhash import xxh64_intdigest
 
@@ -46,12 +46,20 @@ class Places:
     def _tried(self, model: str) -> Iterator[str]:
         if not self.keys:
             return
+        if len(self.keys) == 1:
+            yield self.keys[0]
+            return
         table, hashed = self._table, xxh64_intdigest(model.encode("utf-8", "surrogateescape"))
         yield self.keys[table[hashed % SLOTS]]
         for attempt in range(1, _TRIES):
             yield self.keys[table[(hashed ^ (2**64 - attempt)) % SLOTS]]
 
-    @property
+    def build(self) -> None:
+        """Does now what the first look at an order would have to do; see `_table`."""
+        if len(self.keys) > 1:
+            assert self._table
+
+    @cached_property
     def _table(self) -> Sequence[int]:
         return _table(self.keys)
 

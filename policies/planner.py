@@ -1,8 +1,9 @@
 """Decides, once a tick, which models come in and which leave: `plan()`.
 
 In order: sick models are healed; devices over their budget are relieved; idle models
-are let go; then every model that is wanted, or foreseen to be, is loaded if it fits, or
-makes room if that pays, or is held with the reason why not. The worthiest come first, after
+are let go, and copies that the fleet can spare; then every model that is wanted, foreseen to be,
+or called for by the fleet (see `policies.copies`) is loaded if it fits, or makes room if that pays,
+or is held with the reason why not. The worthiest come first, after
 those that are pinned and those that somebody has waited for longer than the policy's
 patience, or, while loads queue for slots, after those whose loads save most waiting; what is
 only foreseen comes after what is asked for.
@@ -10,7 +11,8 @@ only foreseen comes after what is asked for.
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
 a device's budget (see `policies.memory`), and never unloads what is pinned or engaged (open
-streams, requests on their way), except to heal it.
+streams, requests on their way), except to heal it. A pod that leaves keeps what it has, and takes
+in nothing but what requests wait for.
 
 An unload that is decided takes effect when the model has drained. Until then it is decided
 again each tick, like everything else, and a plan without it calls the drain off.
@@ -40,7 +42,9 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
     draft = Draft(Survey.of(policy, snapshot, history, units), Ledger(policy, snapshot, units))
     _heal(draft)
     _relieve(draft)
-    _let_idle_go(draft)
+    if not snapshot.leaving:
+        _let_idle_go(draft)
+        _let_spare_go(draft)
     for name, reason in _candidates(draft):
         _admit(draft, name, reason)
     _note_lost_pins(draft)
@@ -101,7 +105,23 @@ def _let_idle_go(draft: Draft) -> None:
             continue
         if resident.young or survey.is_expected(resident.name):
             continue
+        if survey.why_called(resident.name) is not None:
+            # The fleet would only call for it again.
+            continue
         draft.unload(resident, Reason.IDLE)
+
+
+def _let_spare_go(draft: Draft) -> None:
+    """Gives memory back that nobody needs, for what other pods may leave to this one."""
+    survey = draft.survey
+    limit_s = survey.policy.fleet.let_go_s
+    if limit_s is None or not survey.policy.routes_by_model:
+        return
+    for resident in draft.leavers():
+        if not survey.is_spare(resident.name) or resident.young:
+            continue
+        if survey.idle_s(resident.name) >= limit_s and not survey.is_expected(resident.name):
+            draft.unload(resident, Reason.SPARE)
 
 
 def _candidates(draft: Draft) -> list[tuple[str, Reason]]:
@@ -127,7 +147,16 @@ def _candidates(draft: Draft) -> list[tuple[str, Reason]]:
 
 
 _Turn = tuple[int, float, int, str]
-_URGENCY = {Reason.DEMANDED: 2, Reason.FORESEEN: 3}
+_URGENCY = {
+    Reason.DEMANDED: 2,
+    Reason.COPIES: 3,
+    Reason.FORESEEN: 4,
+    Reason.HANDED_OVER: 4,
+    Reason.INHERITED: 5,
+}
+_FOR_THE_FLEET = (Reason.COPIES, Reason.HANDED_OVER, Reason.INHERITED)
+_TURN = 8
+"""So many models that the fleet calls for, and there is no room for, are looked at in one tick."""
 
 
 def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason], queueing: bool) -> _Turn:
@@ -151,18 +180,25 @@ def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason], queueing: bo
     worthiest = -max([survey.density(member) for member in wanted])
     if is_pinned:
         return 0, worthiest, -len(members), name
-    return _URGENCY.get(reasons[name], 4), worthiest, -len(members), name
+    return _URGENCY.get(reasons[name], 6), worthiest, -len(members), name
 
 
 def _why_wanted(survey: Survey, name: str) -> Reason | None:
+    if survey.snapshot.leaving:
+        # Its requests go elsewhere but for those that wait already.
+        return Reason.DEMANDED if survey.models[name].waiting > 0 else None
     if name in survey.pinned_roots:
         return Reason.PINNED
     if survey.is_wanted(name):
         return Reason.DEMANDED
     if name in survey.pinned and not survey.comes_with_pinned(name):
         return Reason.PINNED
+    if (called := survey.why_called(name)) is Reason.COPIES:
+        return called
     if survey.is_foreseen(name):
         return Reason.FORESEEN
+    if called is not None:
+        return called
     if _is_stuck(survey, name):
         return Reason.HEALED
     if survey.past(name).restore and not _gave_up_restoring(survey, name):
@@ -178,7 +214,9 @@ def _gave_up_restoring(survey: Survey, name: str) -> bool:
 def _admit(draft: Draft, name: str, reason: Reason) -> None:
     """Loads ``name`` if it fits, makes room for it if that pays, or says why not."""
     survey, ledger = draft.survey, draft.ledger
-    if name in draft.coming or _held_before_memory(draft, name, reason):
+    if name in draft.coming or _awaits_turn(draft, reason):
+        return
+    if _held_before_memory(draft, name, reason):
         return
     need, staying = survey.need(name, draft.coming), _members_staying(survey, name)
     if need is None or ledger.blind:
@@ -197,7 +235,20 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
         # What merely used to be here takes free memory only, and nobody's place.
         draft.hold(name, Reason.NO_ROOM, _amounts(need))
     else:
+        draft.refused += reason in _FOR_THE_FLEET
         make_room(draft, name, reason, need, missing)
+
+
+def _awaits_turn(draft: Draft, reason: Reason) -> bool:
+    """What only the fleet calls for comes in one by one, and leaves a slot to who is asked for:
+    a new pod must not be busy with all its models to come when the first request is there. What
+    pods that leave hold alone may take every slot, since its requests are about to come."""
+    if reason not in _FOR_THE_FLEET:
+        return False
+    slots = draft.survey.policy.loads.concurrent
+    if reason is not Reason.HANDED_OVER:
+        slots = max(1, slots - 1)
+    return draft.loading + draft.awaited >= slots or draft.refused >= _TURN
 
 
 def _members_staying(survey: Survey, name: str) -> set[str]:

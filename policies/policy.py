@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from policies.peers import DEPTH
 from policies.quantities import (
     Bytes,
     MinuteOfDay,
@@ -281,6 +282,18 @@ class Scaling(Section):
     """How far ahead a lasting rise of that sum is carried on; 0s looks at no rise."""
 
 
+class FleetWishes(Section):
+    """What sidecars that hear of each other do for the fleet, where a router sends each model to
+    few pods (``scaling.routing: by-model``)."""
+
+    hand_over: bool = True
+    """Load what only pods that leave hold, and what other pods hold and are asked for though its
+    requests now come here; where there is room, or where that pays."""
+    let_go_s: Seconds | None = 600.0
+    """Unload a copy that nobody has asked for here for this long, while a pod that is tried before
+    this one holds the model too; null keeps it until its memory is needed."""
+
+
 class ModelPolicy(Section):
     """Wishes for one model, or for all whose name matches a pattern."""
 
@@ -298,6 +311,8 @@ class ModelPolicy(Section):
     """Its own idle unload."""
     peak_factor: Annotated[float, Field(ge=1, le=10)] | None = None
     """Its own load peak."""
+    copies: Annotated[int, Field(ge=1, le=DEPTH)] | None = None
+    """Pods that keep it resident, the first of its order, where sidecars hear of each other."""
 
     def over(self, base: "ModelPolicy") -> "ModelPolicy":
         """This one where it speaks, ``base`` where it does not."""
@@ -344,6 +359,7 @@ class Policy(Section):
     front_door: FrontDoor = FrontDoor()
     footprints: Footprints = Footprints()
     scaling: Scaling = Scaling()
+    fleet: FleetWishes = FleetWishes()
     models: Mapping[str, ModelPolicy] = Field(default_factory=dict)
     """Wishes by model name or pattern (``bert-*``): later patterns win, an exact name over all."""
 
@@ -395,6 +411,19 @@ class Policy(Section):
 
     def peak_factor(self, model: str) -> float:
         return self.wishes(model).peak_factor or self.loads.peak_factor
+
+    def copies(self, model: str) -> int:
+        """How many pods are to keep it resident; 0 where nobody says so."""
+        return self.wishes(model).copies or 0
+
+    @property
+    def wants_copies(self) -> bool:
+        """Whether a number of copies is asked for of any model."""
+        return any(wishes.copies for wishes in self.models.values())
+
+    @property
+    def routes_by_model(self) -> bool:
+        return self.scaling.routing is Routing.BY_MODEL
 
     def weight(self, model: str) -> float:
         return self.wishes(model).weight or 1.0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from policies.demand import rates
+from policies.forecast import VISIT_S
 from policies.history import History, ModelHistory
 from policies.outlook import Outlook
 from policies.policy import Policy, RankingName
@@ -26,6 +27,7 @@ class Standing:
     absence_s: seconds from the first request until it could serve, were it absent: another
         has to leave, and it has to load.
     outlook: what its past says of its next request.
+    coming: requests per second that other pods have had for it and that come here from now on.
     """
 
     model: Model
@@ -33,6 +35,7 @@ class Standing:
     size_bytes: int
     absence_s: float
     outlook: Outlook
+    coming: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,8 @@ def expected_cold(policy: Policy, standing: Standing, history: History, now_s: f
     come in.
     """
     model, absence_s = standing.model, standing.absence_s
-    rate = max(rates(policy, standing.past, now_s))
-    chance = 1.0 if model.waiting > 0 else _chance(standing.outlook, rate * policy.horizon_s)
+    rate = _rate(policy, standing, now_s)
+    chance = 1.0 if model.waiting > 0 else _chance(policy, standing, rate)
     oldest_s = max(0.0, model.oldest_wait_s)
     seconds = chance * absence_s * (1 + rate * absence_s / 2)
     if model.draining:
@@ -88,10 +91,18 @@ def expected_cold(policy: Policy, standing: Standing, history: History, now_s: f
     return policy.weight(model.name) * seconds
 
 
-def _chance(outlook: Outlook, expected: float) -> float:
+def _rate(policy: Policy, standing: Standing, now_s: float) -> float:
+    """Requests per second: those of late here, or those that come from elsewhere."""
+    return max(*rates(policy, standing.past, now_s), standing.coming)
+
+
+def _chance(policy: Policy, standing: Standing, rate: float) -> float:
     """Of a request within the horizon: by the spells it has had, as far as they are known, and
-    else by how many requests its rate would bring."""
-    return outlook.known * outlook.chance - (1 - outlook.known) * math.expm1(-expected)
+    else by how many requests its rate would bring. Its spells here say nothing of requests that
+    others have had."""
+    outlook, horizon_s = standing.outlook, policy.horizon_s
+    here = outlook.known * outlook.chance - (1 - outlook.known) * math.expm1(-rate * horizon_s)
+    return max(here, -math.expm1(-standing.coming * horizon_s))
 
 
 def kept_warm(policy: Policy, standing: Standing, history: History, now_s: float) -> float:
@@ -102,10 +113,11 @@ def kept_warm(policy: Policy, standing: Standing, history: History, now_s: float
     not those that are asked for all the time: the one that saves most for its bytes and
     seconds stays longest.
     """
-    model, outlook = standing.model, standing.outlook
-    rate = max(rates(policy, standing.past, now_s))
+    model, rate = standing.model, _rate(policy, standing, now_s)
     crowd_s = standing.absence_s * (1 + rate * standing.absence_s / 2)
-    seconds = crowd_s * outlook.keep_rate * policy.horizon_s
+    # Requests that come at random begin so many visits.
+    coming = standing.coming / (1 + standing.coming * VISIT_S)
+    seconds = crowd_s * max(standing.outlook.keep_rate, coming) * policy.horizon_s
     if model.draining:
         seconds += _surge(policy, model, rate) * standing.absence_s
     return policy.weight(model.name) * seconds
@@ -141,7 +153,7 @@ def waiting_for(policy: Policy, standing: Standing, more: float, now_s: float) -
     model = standing.model
     if model.waiting <= 0:
         return None
-    rate = max(rates(policy, standing.past, now_s))
+    rate = _rate(policy, standing, now_s)
     seconds = max(0.0, more) / policy.weight(model.name)
     pace = _crowd(model) + rate * (standing.absence_s + max(0.0, model.oldest_wait_s))
     waits_s = 2 * seconds / (pace + math.sqrt(pace * pace + 4 * rate * seconds))

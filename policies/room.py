@@ -94,7 +94,7 @@ def _less(missing: Need, frees: Need) -> dict[str, int]:
 
 
 def _pays(survey: Survey, name: str, reason: Reason, victims: list[Resident]) -> bool:
-    if reason is Reason.PINNED or survey.is_impatient(name):
+    if reason in (Reason.PINNED, Reason.COPIES) or survey.is_impatient(name):
         return True
     return survey.worth(name) > _price(survey, victims)
 
@@ -127,6 +127,7 @@ def _why_no_room(draft: Draft, name: str, need: Need, missing: Need) -> tuple[Re
     loading = survey.loading | draft.coming
     takers = {
         "pinned models": {n for n in survey.pinned if survey.is_here(n)} - loading,
+        "copies that the policy asks for": survey.kept - survey.pinned - loading,
         "loads under way": loading,
         "worthier models to come": {n for n in draft.kept if not survey.is_here(n)} - loading,
     }

@@ -152,6 +152,7 @@ class Snapshot:
     reachable: Triton answered this time. When it did not, models and devices are
         the last known ones and nothing is decided.
     metered: what models were asked and what it cost is known this time.
+    leaving: this pod is on its way out, and its requests go to others.
     unload_s: seconds from the call of an unload until memory is free, on average of
         late; None before the first.
     """
@@ -162,3 +163,4 @@ class Snapshot:
     models: Mapping[str, Model] = field(default_factory=dict)
     unload_s: float | None = None
     metered: bool = True
+    leaving: bool = False

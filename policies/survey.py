@@ -7,6 +7,8 @@ it worth). Refuses to decide: that is `policies.planner`.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from policies.actions import Reason
+from policies.copies import coming, is_kept, is_spare, why_called
 from policies.demand import absence_s, is_busy, is_wanted, turn_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
@@ -39,7 +41,8 @@ class Resident:
 
 @dataclass(slots=True)
 class Survey:
-    """pinned_roots: pinned by the policy; pinned: those and all they need.
+    """pinned_roots: pinned by the policy; pinned: those and all they need. kept: residents that
+    are kept for the fleet, by the policy's number of copies.
 
     absent: all that neither serve nor are on their way in. loading: those on their way in.
     """
@@ -53,6 +56,7 @@ class Survey:
     ranking: Ranking
     pinned_roots: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     absent: Sequence[str] = ()
     loading: frozenset[str] = frozenset()
     _residents: Sequence[str] = ()
@@ -72,6 +76,8 @@ class Survey:
         survey.absent = [name for name, state in states if state not in _HERE]
         survey.loading = frozenset(n for n, state in states if state is ModelState.LOADING)
         survey._residents = sorted(n for n, state in states if state is ModelState.READY)
+        if policy.wants_copies:
+            survey.kept = frozenset(n for n in survey._residents if is_kept(policy, models[n]))
         return survey
 
     def past(self, name: str) -> ModelHistory:
@@ -94,6 +100,7 @@ class Survey:
                 or past.restore
                 or (last_s is not None and not last_s + want_s < self.now_s)
                 or (last_s is not None and past.spells.turn_s is not None)
+                or (model.copies is not None and self.why_called(name) is not None)
             ):
                 yield name
 
@@ -113,6 +120,23 @@ class Survey:
     def is_wanted(self, name: str) -> bool:
         """Whether requests call for ``name``, an absent model."""
         return is_wanted(self.policy, self.models[name], self.past(name), self.now_s)
+
+    def why_called(self, name: str) -> Reason | None:
+        """Why the fleet calls for ``name``, an absent model. What only others bring along is not
+        handed over for itself: its requests go where theirs do."""
+        model = self.models[name]
+        reason = why_called(self.policy, model)
+        if reason is Reason.HANDED_OVER and self.units.callers(name):
+            return reason if model.copies and model.copies.asked else None
+        return reason
+
+    def is_spare(self, name: str) -> bool:
+        """Whether nobody would miss ``name``, a resident."""
+        model = self.models[name]
+        if model.copies is None:
+            return False
+        leaving = self.snapshot.leaving
+        return is_spare(self.policy, model, self.past(name), self.now_s, leaving=leaving)
 
     def is_foreseen(self, name: str) -> bool:
         """Whether ``name``, an absent model, would by now have to load for its next turn. One
@@ -141,7 +165,9 @@ class Survey:
             standing = self._standing(name)
             worth = self.ranking.worth(self.policy, standing, self.history, self.now_s)
             # Odd input (an infinite weight times nothing) must not make the order undefined.
-            self._worths[name] = worth if worth == worth else 0.0
+            worth = worth if worth == worth else 0.0
+            is_spare = self.state(name) is ModelState.READY and self.is_spare(name)
+            self._worths[name] = 0.0 if is_spare else worth
         return self._worths[name]
 
     def price(self, name: str) -> float:
@@ -159,7 +185,8 @@ class Survey:
         if found is None:
             model, past = self.models[name], self.past(name)
             size_bytes, absence_s = self.size_bytes(name), self.absence_s(name)
-            found = Standing(model, past, size_bytes, absence_s, self.outlook(name))
+            asked = coming(self.policy, model)
+            found = Standing(model, past, size_bytes, absence_s, self.outlook(name), asked)
             self._standings[name] = found
         return found
 
@@ -287,7 +314,7 @@ class Survey:
         return self._residents
 
     def leavers(self, *, engaged: bool = False) -> Sequence[str]:
-        """All that may leave: READY, not pinned, not engaged, and needed by nobody here.
+        """All that may leave: READY, not pinned or kept, not engaged, and needed by nobody here.
 
         The least worth for its bytes comes first, but before all others those that drain
         already and that nothing waits for: near-equals would take turns in draining, and
@@ -297,7 +324,8 @@ class Survey:
         """
         if engaged not in self._leavers:
             names = [n for n in self.residents() if engaged or not self.is_engaged(n)]
-            names = [n for n in names if n not in self.pinned and not self.has_caller_here(n)]
+            stay = self.pinned | self.kept
+            names = [n for n in names if n not in stay and not self.has_caller_here(n)]
             self._leavers[engaged] = sorted(names, key=self._turn)
         return self._leavers[engaged]
 
@@ -308,8 +336,9 @@ class Survey:
             self._found[key] = self.resident(name, self.takes(name, engaged=engaged))
         return self._found[key]
 
-    def _turn(self, name: str) -> tuple[bool, float]:
-        """Going before staying, then by what keeping it earns, with the hysteresis of `price`."""
+    def _turn(self, name: str) -> tuple[bool, bool, float]:
+        """Going before staying, what the fleet can spare before what it cannot, then by what
+        keeping it earns, with the hysteresis of `price`."""
         standing = self._standing(name)
         kept = self.ranking.kept(self.policy, standing, self.history, self.now_s)
         # Odd input must not make the order undefined; see `worth`.
@@ -317,7 +346,11 @@ class Survey:
         model = standing.model
         kept *= 1 if model.draining else 1 + self.policy.residency.hysteresis
         is_going = model.draining and model.waiting <= 0
-        return not is_going, self.ranking.density(kept, standing.size_bytes)
+        return (
+            not is_going,
+            not self.is_spare(name),
+            self.ranking.density(kept, standing.size_bytes),
+        )
 
     def takes(self, root: str, *, engaged: bool = False) -> tuple[str, ...]:
         """Members that leave with ``root``: READY, not pinned, not engaged, not asked for on
@@ -329,6 +362,7 @@ class Survey:
                 member == root
                 or self.state(member) is not ModelState.READY
                 or member in self.pinned
+                or member in self.kept
                 or (not engaged if self.is_engaged(member) else self._is_used_alone(member))
             )
             callers = () if stays else self.units.callers(member)

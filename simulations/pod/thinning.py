@@ -3,10 +3,11 @@
 Owns that argument. It rests on what a plan looks at: when no absent model is called for, the
 production plan can only take in what residents were asked for and who waits for a load under way,
 unless time itself makes it act (idle unloads, weekly windows, regular turns, failures to be
-forgiven). So after a plan that found nothing to do and nothing to hold, ticks only take in demand,
-by the production `advance`, until the next regular turn of an absent model, or until something
-else happens: an absent model is asked for, a load or an unload ends, anything fails, or the gauge
-of used memory moves.
+forgiven, copies that the fleet can spare). So after a plan that found nothing to do and nothing to
+hold, ticks only take in demand, by the production `advance`, until the next regular turn of an
+absent model or the next copy to spare, or until something else happens: an absent model is asked
+for, a load or an unload ends, anything fails, the gauge of used memory moves, or what is known of
+the fleet.
 
 A policy with a knob that is not listed here may act on time alone, so for it every tick is
 planned in full, until somebody has thought about that knob.
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from policies.demand import advance, is_busy, turn_s
-from policies.history import History
+from policies.history import History, ModelHistory
 from policies.outlook import with_pool
 from policies.policy import Policy
 from policies.snapshot import Model, Snapshot
@@ -52,6 +53,7 @@ _THOUGHT_ABOUT: Mapping[str, frozenset[str]] = {
     ),
     "footprints": frozenset({"file_factor", "assume"}),
     "scaling": frozenset(),
+    "fleet": frozenset({"hand_over", "let_go"}),
     "models": frozenset(),
 }
 
@@ -77,7 +79,8 @@ def at_rest_until_s(policy: Policy, snapshot: Snapshot, history: History) -> flo
     """Before which moment time alone changes nothing, after a plan that found nothing to do.
 
     At any moment it may while something leaves, or a resident has failures to be forgiven. Else
-    it does when an absent model has to load for its next turn. A turn that began before the plan
+    it does when an absent model has to load for its next turn, or a resident has been of no use for
+    long enough. A turn that began before the plan
     was none to load for, or the plan would have said so, and does not become one.
     """
     until_s = math.inf
@@ -87,11 +90,27 @@ def at_rest_until_s(policy: Policy, snapshot: Snapshot, history: History) -> flo
         if past.resident_since_s is not None:
             if past.failures:
                 return -math.inf
+            until_s = min(until_s, _let_go_s(policy, snapshot, name, past))
         elif policy.prewarm and name in snapshot.models:
             turn = turn_s(snapshot.models[name], past, snapshot.unload_s)
             if turn is not None and turn[0] > snapshot.now_s:
                 until_s = min(until_s, turn[0])
     return until_s
+
+
+def _let_go_s(policy: Policy, snapshot: Snapshot, name: str, past: ModelHistory) -> float:
+    """When a resident has been unused for so long that the fleet may spare it; infinity when that
+    is no matter of time. What was so at the plan, and did not leave, is none either."""
+    model, let_go_s = snapshot.models.get(name), policy.fleet.let_go_s
+    if model is None or model.copies is None or let_go_s is None or not policy.routes_by_model:
+        return math.inf
+    since_s = past.resident_since_s or 0.0
+    used_s = since_s if past.last_use_s is None else past.last_use_s
+    at_s = max(
+        since_s + max(let_go_s, policy.minimum_s(name)),
+        used_s + max(let_go_s, policy.demand.fast_s),
+    )
+    return at_s if at_s > snapshot.now_s else math.inf
 
 
 def taken_in(

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from policies.actions import Load, Plan, Reason
 from policies.forecast import Spells
 from policies.history import History, ModelHistory
+from policies.peers import Copies
 from policies.planner import plan
 from policies.policy import Policy, RankingName
 from policies.snapshot import (
@@ -91,6 +92,8 @@ def policies(draw: st.DrawFn) -> Policy:
     models[CALLER] = {"calls": draw(st.lists(st.sampled_from(("a", "b")), unique=True))}
     if draw(st.booleans()):
         models.setdefault("a", {})["peak_factor"] = 2.5
+    for name in draw(st.lists(names, max_size=2, unique=True)):
+        models.setdefault(name, {})["copies"] = draw(st.integers(1, 3))
     return Policy.model_validate(
         {
             "budget": draw(st.sampled_from((9 * GIB, 16 * GIB))),
@@ -107,9 +110,25 @@ def policies(draw: st.DrawFn) -> Policy:
                 "concurrent": draw(st.integers(1, 4)),
                 "peak_factor": draw(st.sampled_from((1, 1.3))),
             },
+            "scaling": {"routing": draw(st.sampled_from(("spread", "by-model")))},
+            "fleet": {
+                "hand_over": draw(st.booleans()),
+                "let_go": draw(st.sampled_from((None, 7))),
+            },
             "models": models,
         }
     )
+
+
+@st.composite
+def copies(draw: st.DrawFn) -> Copies | None:
+    """Where a model may stand in a fleet."""
+    if draw(st.integers(0, 3)) == 0:
+        return None
+    warm, rank = draw(st.integers(0, 3)), draw(st.sampled_from((0, 0, 1, 2, None)))
+    ahead = draw(st.integers(0, min(warm, 8 if rank is None else rank)))
+    asked = draw(st.sampled_from((0, 1, 64, 2**60)))
+    return Copies(warm, draw(st.integers(0, 2)), rank, ahead, asked)
 
 
 def budgets(policy: Policy) -> Mapping[str, int]:
@@ -155,6 +174,10 @@ class LifeOfTriton(RuleBasedStateMachine):
         name = self._any(data)
         if self.world.guests[name].state is READY and not self.world.drains_now(name):
             self.world.guests[name].leases += 1
+
+    @rule(data=st.data(), found=copies())
+    def the_fleet_changes(self, data: st.DataObject, found: Copies | None) -> None:
+        self.world.copies[self._any(data)] = found
 
     @rule()
     def all_streams_end(self) -> None:
@@ -252,6 +275,7 @@ class LifeOfTriton(RuleBasedStateMachine):
         def check(decided: Plan) -> None:
             check_pins(self.policy, seen, decided)
             check_engaged(seen, decided)
+            check_copies(self.policy, seen, decided)
             check_answers(self.policy, seen, decided)
             check_shape(decided)
 
@@ -268,6 +292,21 @@ def check_pins(policy: Policy, seen: Snapshot, decided: Plan) -> None:
                 assert not needs & pinned, f"{name} left in spite of a pin"
                 model = seen.models[name]
                 assert model.state is READY
+
+
+def check_copies(policy: Policy, seen: Snapshot, decided: Plan) -> None:
+    """The first copies that the policy asks for stay; what others hold, and come before, may go."""
+    for unload in decided.unloads:
+        if unload.reason is Reason.SICK:
+            continue
+        for name in (unload.model, *unload.takes):
+            found = seen.models[name].copies
+            assert found is None or found.ahead >= policy.copies(name), f"{name} was to be kept"
+        if unload.reason is Reason.SPARE:
+            found = seen.models[unload.model].copies
+            assert found is not None
+            assert found.ahead > 0
+            assert found.rank != 0
 
 
 def check_engaged(seen: Snapshot, decided: Plan) -> None:

@@ -14,7 +14,7 @@ from policies.source import PRESETS, PolicyError, effective, parse, preset, sche
 SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as 20GiB"
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
-    "budget, churn, demand, devices, footprints, front_door, headroom, horizon, loads,"
+    "budget, churn, demand, devices, fleet, footprints, front_door, headroom, horizon, loads,"
     " mode, models, preset, prewarm, ranking, residency, restart_above, scaling,"
     " tick, unloads"
 )
@@ -39,8 +39,8 @@ def complaint(text: str) -> str:
         ),
         (
             "models:\n  bert:\n    wait: 2",
-            "team.yaml:3: models.bert.wait: unknown key; allowed: calls, footprint, idle_unload,"
-            " minimum, peak_factor, pin, weight (did you mean weight?)",
+            "team.yaml:3: models.bert.wait: unknown key; allowed: calls, copies, footprint,"
+            " idle_unload, minimum, peak_factor, pin, weight (did you mean weight?)",
         ),
         ("budget: 120%", f"team.yaml:1: budget: '120%'; allowed: {SHARE}"),
         ("budget: 0", f"team.yaml:1: budget: 0; allowed: {SHARE}"),

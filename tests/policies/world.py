@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from policies.actions import Action, Plan, Unload
 from policies.history import History
+from policies.peers import Copies
 from policies.planner import plan
 from policies.policy import Policy
 from policies.snapshot import (
@@ -91,6 +92,7 @@ class World:
 
     devices: total bytes of each. foreign: bytes that other processes use there.
     called_off: drains that the plan gave up.
+    copies: where models stand in the fleet. leaving: this pod is on its way out of it.
     """
 
     devices: dict[str, int]
@@ -101,6 +103,8 @@ class World:
     visits: list[Visit] = field(default_factory=list)
     drains: list[Drain] = field(default_factory=list)
     called_off: int = 0
+    copies: dict[str, Copies | None] = field(default_factory=dict)
+    leaving: bool = False
     history: History = field(default_factory=History)
 
     # --- what is seen
@@ -111,7 +115,7 @@ class World:
             name: Device(name, total, self.used(name) if self.measured else None)
             for name, total in self.devices.items()
         }
-        return Snapshot(self.now_s, devices=devices, models=models)
+        return Snapshot(self.now_s, devices=devices, models=models, leaving=self.leaving)
 
     def _seen(self, guest: Guest) -> Model:
         known = Footprint(dict(guest.sizes), FootprintSource.MEASURED)
@@ -132,6 +136,7 @@ class World:
             forgotten=guest.forgotten,
             revision=guest.revision,
             failure=guest.failure,
+            copies=self.copies.get(guest.name),
         )
 
     def drains_now(self, name: str) -> bool:
