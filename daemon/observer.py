@@ -6,7 +6,7 @@ on disk, reported demand and what our own hand is doing. Refuses to decide anyth
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon import footprints
@@ -21,6 +21,7 @@ from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, Sc
 from daemon.repository import OnDisk, Repository, configured
 from daemon.traffic import Traffic
 from daemon.triton import Served, Triton, TritonError
+from policies.peers import Copies
 from policies.policy import Policy
 from policies.snapshot import (
     HOST,
@@ -59,6 +60,7 @@ class _Look:
     draining: frozenset[str]
     missed: Mapping[str, Missed]
     at_door: Mapping[str, AtDoor]
+    copies: Mapping[str, Copies | None]
     busy_s: Mapping[str, float]
 
 
@@ -77,6 +79,8 @@ class Observer:
     timeout_s: float
     host_limit: Callable[[], int | None] = lambda: None
     heard: Callable[[str, int | None], Learned | None] = lambda _name, _file_bytes: None
+    copies: Callable[[Iterable[str]], Mapping[str, Copies | None]] = lambda _models: {}
+    leaves: Callable[[], bool] = lambda: False
     problems: dict[str, str] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
@@ -124,11 +128,18 @@ class Observer:
                 self.demand.served(name)
         busy_s = self._busy_since(served)
         missed, at_door = self.demand.take(now_s), self.gate.take()
-        look = _Look(policy, now_s, ours, draining, missed, at_door, busy_s)
+        copies = self.copies(served)
+        look = _Look(policy, now_s, ours, draining, missed, at_door, copies, busy_s)
         models = {name: self._model(look, served[name], actuator) for name in sorted(served)}
         self._remember(models)
         self.last = Snapshot(
-            now_s, True, devices, models, self._unload_s, metered=exposition is not None
+            now_s,
+            True,
+            devices,
+            models,
+            self._unload_s,
+            metered=exposition is not None,
+            leaving=self.leaves(),
         )
         return self.last
 
@@ -307,6 +318,7 @@ class Observer:
             in_repository=served.in_repository,
             revision=on_disk.revision or None if on_disk else None,
             failure=self._failures.get(name),
+            copies=look.copies.get(name),
         )
 
     def file_bytes(self, name: str) -> int | None:

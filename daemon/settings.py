@@ -16,6 +16,9 @@ from daemon.gossip.topics import POD, ROOT
 from policies.quantities import parse_bytes, parse_seconds
 
 _DURATIONS = ("triton_timeout", "metrics_interval", "leave_deadline", "leave_notice")
+# What routers know a pod by: a name, or an address and port; IPv6 in brackets, as they write it.
+_PLACE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LONGEST_PLACE = 256
 _SIZES = ("host_memory", "front_door_message", "journal_rotate", "journal_keep")
 SHORTEST_NOTICE_S = 3.0
 """The gateway asks for the pods' addresses every two seconds."""
@@ -93,6 +96,9 @@ class Settings:
     )
     gossip_key: Path | None = _setting(None, "Key of that certificate, PEM.")
     gossip_root: str = _setting("remora", "First levels of all topics; one for each fleet.")
+    gossip_place: str = _setting(
+        "", "What the fleet's gateway knows this pod by, as IP:9482; without it what it is called."
+    )
     pod: str = _setting("", "What this pod is called in the fleet; without it the host's name.")
     leave_deadline: str = _setting(
         "25s", "How long a pod that leaves goes on at most; less than its grace period."
@@ -178,6 +184,9 @@ class SettingsError(ValueError):
 def _check_gossip(settings: Settings) -> None:
     if not ROOT.fullmatch(settings.gossip_root):
         raise SettingsError("gossip_root", settings.gossip_root, "levels of a topic, as a/b")
+    place = settings.gossip_place
+    if place and not (len(place) <= _LONGEST_PLACE and _PLACE.fullmatch(place)):
+        raise SettingsError("gossip_place", place, "ADDRESS:PORT, [IPV6]:PORT, or a name")
     if settings.gossip and not POD.fullmatch(settings.pod_name):
         raise SettingsError("pod", settings.pod_name, "letters, digits, '-', '_' and '.'")
     if settings.gossip:

@@ -9,7 +9,7 @@ from daemon.sidecar import Sidecar
 
 
 def joined(sidecar: Sidecar, settings: Settings) -> Gossip:
-    """The gossip of this sidecar, not opened yet; what peers learned reaches its observer."""
+    """The gossip of this sidecar, not opened yet; what it hears reaches the sidecar's observer."""
     gossip = Gossip(
         broker=Broker(
             settings.gossip,
@@ -20,6 +20,7 @@ def joined(sidecar: Sidecar, settings: Settings) -> Gossip:
         ),
         topics=Topics(settings.gossip_root),
         pod=settings.pod_name,
+        place=settings.gossip_place or settings.pod_name,
         telemetry=sidecar.telemetry,
         store=sidecar.learned,
         file_bytes=sidecar.observer.file_bytes,
@@ -28,5 +29,7 @@ def joined(sidecar: Sidecar, settings: Settings) -> Gossip:
         wake=sidecar.wake,
     )
     sidecar.observer.heard = gossip.learned
+    sidecar.observer.copies = gossip.copies
+    sidecar.observer.leaves = lambda: gossip.is_leaving
     sidecar.telemetry.registry.register(Figures(gossip))
     return gossip

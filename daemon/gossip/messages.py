@@ -18,6 +18,7 @@ LONGEST_NAME = 256
 
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Bytes = Annotated[int, Field(ge=0, le=2**60)]
+Hourly = Annotated[int, Field(ge=1, le=2**60)]
 Age = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
@@ -64,6 +65,8 @@ class PodState(_Message):
     headroom: bytes by device that models could still take; unknown ones are left out.
     learned: what the pod has learned of models, those that are resident first.
     leaving: it takes no new work, and will be gone soon.
+    place: what routers know the pod by; without it the pod's name.
+    asked: requests per hour, down to a power of two, of residents that are asked for of late.
     """
 
     run: Annotated[str, Field(min_length=1, max_length=32)]
@@ -73,6 +76,8 @@ class PodState(_Message):
     leaving: bool = False
     residents: Annotated[dict[Name, Age], Field(max_length=MOST_RESIDENTS)] = {}
     learned: Annotated[dict[Name, LearnedModel], Field(max_length=MOST_LEARNED)] = {}
+    place: Name | None = None
+    asked: Annotated[dict[Name, Hourly], Field(max_length=MOST_RESIDENTS)] = {}
 
 
 class DemandHint(_Message):
@@ -91,18 +96,19 @@ class DrainRequest(_Message):
 
 M = TypeVar("M", bound="_Message")
 
+_CUT_FIRST = ("learned", "asked", "residents")
 _VERSIONED = TypeAdapter(_Message)
 
 
 def encoded(message: _Message) -> bytes:
     """The message in as few bytes as JSON allows; what is at its default is left out.
 
-    A state that would be too large leaves out what was learned, the last first, and then residents:
-    what peers do not know that we hold, they may hold as well.
+    A state that would be too large leaves out what was learned, the last first, then what is asked
+    for, and then residents: what peers do not know that we hold, they may hold as well.
     """
     content = _dumped(message)
     while len(content) > LARGEST_BYTES and isinstance(message, PodState):
-        cut = "learned" if message.learned else "residents"
+        cut = next(part for part in _CUT_FIRST if getattr(message, part) or part == _CUT_FIRST[-1])
         rows = list(getattr(message, cut).items())
         message = message.model_copy(update={cut: dict(rows[: len(rows) // 2])})
         content = _dumped(message)

@@ -9,21 +9,21 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.demand import Demand
 from daemon.gossip.client import Broker, Connection
 from daemon.gossip.hearsay import Hearsay
-from daemon.gossip.hints import chosen
 from daemon.gossip.messages import DemandHint, DrainRequest, PodState, Refused, decoded, encoded
-from daemon.gossip.peers import Peer, Peers
+from daemon.gossip.peers import Peers
 from daemon.gossip.telling import Telling
 from daemon.gossip.topics import Topics
 from daemon.learned import Learned, LearnedStore
 from daemon.telemetry import Telemetry
 from policies.pace import Pace
+from policies.peers import Copies, Fleet, Peer
 
 log = logging.getLogger("remora.gossip")
 
@@ -40,6 +40,7 @@ ECHO_S = 5.0
 class Gossip:
     """What this pod hears of others, and tells them.
 
+    place: what routers know this pod by.
     counted: messages and bytes of them, in and out. dropped: messages not used, by why.
     file_bytes: what a model's files weigh. wake: makes the sidecar's next tick come at once.
     """
@@ -47,6 +48,7 @@ class Gossip:
     broker: Broker
     topics: Topics
     pod: str
+    place: str
     telemetry: Telemetry
     store: LearnedStore
     file_bytes: Callable[[str], int | None]
@@ -57,6 +59,7 @@ class Gossip:
     run: str = field(default_factory=lambda: secrets.token_hex(6))
     counted: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    _fleet: Fleet = field(init=False)
     _peers: Peers = field(init=False)
     _hearsay: Hearsay = field(default_factory=Hearsay)
     _telling: Telling = field(init=False)
@@ -72,9 +75,11 @@ class Gossip:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._peers = Peers(self.pace.expiry_s, self.dropped)
+        self._fleet = Fleet(self.place, waits=True)
+        self._peers = Peers(self._fleet, self.pace.expiry_s, self.dropped)
         self._telling = Telling(
             self.run,
+            self.place,
             self.pace,
             self.telemetry,
             lambda: len(self._peers),
@@ -109,10 +114,15 @@ class Gossip:
         self._leaving = True
 
     def peers(self) -> Mapping[str, Peer]:
-        """Every peer that is alive, by name. THE one place where they enter a snapshot."""
+        """Every peer that is alive, by name."""
         for pod in self._peers.forget_silent(self.now_s()):
             log.info("%s: not heard of for too long", pod)
         return self._peers.view()
+
+    def copies(self, models: Iterable[str]) -> Mapping[str, Copies | None]:
+        """Where each of ``models`` stands in the fleet, for the snapshot."""
+        self.peers()
+        return self._fleet.copies(models)
 
     def learned(self, model: str, file_bytes: int | None) -> Learned | None:
         """What peers have learned of ``model``, whose files weigh so much here."""
@@ -127,10 +137,12 @@ class Gossip:
         heard_ago_s = dict(self._peers.heard_ago_s(self.now_s()))
         return {
             "pod": self.pod,
+            "place": self.place,
             "connected": self.is_connected,
             "leaving": self.is_leaving,
             "peers": {
                 name: {
+                    "place": peer.place,
                     "residents": sorted(peer.residents),
                     "load": peer.load,
                     "headroom_bytes": peer.headroom_bytes,
@@ -170,6 +182,7 @@ class Gossip:
     async def _speak(self) -> None:
         while True:
             await asyncio.sleep(SPEAK_EVERY_S)
+            await self._follow_places()
             since_s = asyncio.get_running_loop().time() - self._connected_at_s
             # One listens before one speaks: a request to leave may stand.
             if not self.is_connected or since_s < QUIET_S:
@@ -189,6 +202,15 @@ class Gossip:
                 self.counted["bytes_out"] += len(payload)
             else:
                 self._telling.said_nothing()
+
+    async def _follow_places(self) -> None:
+        """Brings the order of pods up to date. Its table takes a while, for which the old one
+        stands, and ticks go on."""
+        self._fleet.leave(leaving=self.is_leaving)
+        upcoming = self._fleet.upcoming
+        if upcoming is not None:
+            await asyncio.to_thread(upcoming.build)
+            self._fleet.settle(upcoming)
 
     def _listen_for_echo(self) -> None:
         due_s = self._echo_due_s
@@ -252,9 +274,9 @@ class Gossip:
         models = self.telemetry.latest.snapshot.models
         if model not in models:
             raise Refused("unknown_model", model)
-        staying = [name for name, peer in self._peers.view().items() if not peer.leaving]
-        ours = [] if self.is_leaving else [self.pod]
-        if self.pod not in chosen(model, [*staying, *ours], hint.pods):
+        # Hints are rare, and all must agree on one: this is worth a table at once.
+        places = self._fleet.upcoming or self._fleet.places
+        if self.is_leaving or self.place not in places.order(model, hint.pods):
             return
         log.info("%s: demand was announced, %g requests", model, hint.count)
         if self.demand.report(model, hint.count, 0, 0.0, self.now_s()):

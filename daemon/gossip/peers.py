@@ -1,6 +1,6 @@
-"""What is known of each peer, and for how long.
+"""Which messages of peers are news, and when their silence means death.
 
-Owns the table: who said what last, which messages are news, and when silence means death. A
+Owns the table of who was heard when; what it comes to is told to `policies.peers.Fleet`. A
 message's age is told by our own clock of receipt, so clocks that disagree do no harm. Refuses
 to know how messages come, and what is decided from them.
 """
@@ -11,30 +11,15 @@ from dataclasses import dataclass, field
 from sys import intern
 
 from daemon.gossip.messages import PodState
+from policies.peers import Fleet, Peer
 from policies.snapshot import HOST
 
 MOST_PEERS = 4096
 """Beyond this somebody invents pods; a table without an end would take all our memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Another pod, as of its latest message.
-
-    load: offered work in pods. headroom_bytes: what models could still take on its emptiest
-    device. Both None when unknown. leaving: it takes no new work.
-    """
-
-    name: str
-    residents: frozenset[str]
-    load: float | None
-    headroom_bytes: int | None
-    leaving: bool = False
-
-
 @dataclass(slots=True)
 class _Known:
-    peer: Peer
     run: str
     sequence: int
     heard_at_s: float
@@ -46,9 +31,11 @@ class _Known:
 class Peers:
     """All peers but ourselves.
 
-    expiry_s: how long a message stands. dropped: messages that were no news, by why.
+    fleet: is told of each change. expiry_s: how long a message stands. dropped: messages that were
+    no news, by why.
     """
 
+    fleet: Fleet
     expiry_s: float
     dropped: Counter[str] = field(default_factory=Counter)
     _known: dict[str, _Known] = field(default_factory=dict)
@@ -73,10 +60,12 @@ class Peers:
         before = None
         if known is not None:
             before = known.run if known.run != state.run else known.before
-        peer = _peer(pod, state, known.peer if known else None)
         dies_at_s = now_s + max(0.0, min(stands_s, self.expiry_s))
-        self._known[pod] = _Known(peer, state.run, state.sequence, now_s, dies_at_s, before)
-        if known is None or known.peer is not peer:
+        self._known[pod] = _Known(state.run, state.sequence, now_s, dies_at_s, before)
+        said = self.fleet.peers.get(pod)
+        peer = _peer(pod, state, said)
+        if peer is not said:
+            self.fleet.heard(peer)
             self._view = None
         return True
 
@@ -84,6 +73,7 @@ class Peers:
         """``pod`` said good-bye, or the broker did for it; False when nobody knew it."""
         if self._known.pop(pod, None) is None:
             return False
+        self.fleet.gone(pod)
         self._view = None
         return True
 
@@ -97,7 +87,7 @@ class Peers:
     def view(self) -> Mapping[str, Peer]:
         """Every peer by name, in their order; the same object while nothing changes."""
         if self._view is None:
-            self._view = {pod: self._known[pod].peer for pod in sorted(self._known)}
+            self._view = {pod: self.fleet.peers[pod] for pod in sorted(self._known)}
         return self._view
 
     def heard_ago_s(self, now_s: float) -> Iterator[tuple[str, float]]:
@@ -125,7 +115,10 @@ def _peer(pod: str, state: PodState, known: Peer | None) -> Peer:
         residents = known.residents
     else:
         residents = frozenset(map(intern, state.residents))
-    peer = Peer(pod, residents, state.load, _headroom_bytes(state.headroom), state.leaving)
+    headroom_bytes = _headroom_bytes(state.headroom)
+    asked = {intern(model): hourly for model, hourly in state.asked.items()}
+    place = state.place or pod
+    peer = Peer(pod, place, residents, state.load, headroom_bytes, state.leaving, asked)
     return known if known == peer else peer
 
 

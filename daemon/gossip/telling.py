@@ -5,7 +5,7 @@ leaving) is told at once, figures that drift are told seldom, and everything onc
 Refuses to know how it is sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from daemon.gossip.messages import (
@@ -18,8 +18,10 @@ from daemon.gossip.messages import (
 )
 from daemon.learned import Learned
 from daemon.telemetry import Telemetry
+from policies.demand import rates
 from policies.memory import Ledger
 from policies.pace import Pace
+from policies.peers import per_hour
 from policies.snapshot import HOST, ModelState, Snapshot
 from policies.units import Units
 
@@ -32,11 +34,13 @@ NOTABLE_HEADROOM = 0.1
 class Telling:
     """Keeps what was said last, to know when there is something to say.
 
-    peers: how many other pods we know of. learned: what we have learned of a model. file_bytes:
-    what its files weigh. leaving: whether this pod is on its way out.
+    place: what routers know this pod by. peers: how many other pods we know of. learned: what we
+    have learned of a model. file_bytes: what its files weigh. leaving: whether this pod is on its
+    way out.
     """
 
     run: str
+    place: str
     pace: Pace
     telemetry: Telemetry
     peers: Callable[[], int]
@@ -89,7 +93,7 @@ class Telling:
         return dict([each for each in since if len(each[0]) <= LONGEST_NAME][:MOST_RESIDENTS])
 
     def _state(self, now_s: float) -> PodState:
-        load = self.telemetry.pressure().load
+        load, residents = self.telemetry.pressure().load, self._residents()
         return PodState(
             run=self.run,
             sequence=self._sequence,
@@ -98,10 +102,21 @@ class Telling:
             leaving=self.leaving,
             residents={
                 name: min(10**9, round(max(0.0, now_s - since_s)))
-                for name, since_s in self._residents().items()
+                for name, since_s in residents.items()
             },
             learned=self._learned(),
+            place=self.place,
+            asked=self._asked(residents, now_s),
         )
+
+    def _asked(self, residents: Iterable[str], now_s: float) -> dict[str, int]:
+        policy, pasts = self.telemetry.latest.policy, self.telemetry.latest.plan.history.models
+        return {
+            name: hourly
+            for name in residents
+            if (past := pasts.get(name)) is not None
+            and (hourly := per_hour(max(rates(policy, past, now_s))))
+        }
 
     def _learned(self) -> dict[str, LearnedModel]:
         """Of the residents, then of those last learned of; each model is told where it lives."""

@@ -64,6 +64,7 @@ def gossip_of(
         broker=broker if isinstance(broker, Broker) else Broker(broker),
         topics=Topics(root),
         pod=pod,
+        place=pod,
         telemetry=telemetry,
         store=store or LearnedStore(None),
         file_bytes=lambda _: None,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from daemon.gossip.figures import DESCRIPTIONS, WHYS, Figures
 from daemon.gossip.messages import PodState, encoded
 from daemon.gossip.part import Gossip
 from daemon.learned import LearnedStore
+from policies.peers import Copies
+from policies.places import Places
 from policies.snapshot import HOST
 from tests.daemon.gossip.mosquitto import Mosquitto
 from tests.daemon.gossip.podlike import MIB, QUICK, gossip_of, telemetry_of, tick
@@ -311,6 +314,13 @@ async def test_the_figures_are_told_by_their_described_names(join: Join) -> None
     assert "\nremora_gossip_connected 1.0\n" in page
     assert "\nremora_gossip_peers 1.0\n" in page
     assert '\nremora_gossip_dropped_total{why="malformed"} 0.0\n' in page
+    assert "\nremora_gossip_residents{" not in page, "no tick has seen the peer yet"
+    snapshot = one.telemetry.latest.snapshot
+    models = {n: replace(m, copies=one.copies(n)[n]) for n, m in snapshot.models.items()}
+    one.telemetry.took(replace(one.telemetry.latest, snapshot=replace(snapshot, models=models)))
+    page = generate_latest(one.telemetry.registry).decode()
+    assert '\nremora_gossip_residents{elsewhere="none"} 1.0\n' in page
+    assert '\nremora_gossip_residents{elsewhere="more"} 0.0\n' in page
 
 
 async def test_the_state_page_tells_of_peers(join: Join) -> None:
@@ -321,6 +331,28 @@ async def test_the_state_page_tells_of_peers(join: Join) -> None:
     assert told["connected"]
     assert told["peers"]["two"]["residents"] == ["b", "c"]
     assert told["peers"]["two"]["heard_ago_s"] >= 0
+
+
+async def test_where_models_stand_in_the_fleet_is_known_soon_after_it_has_changed(
+    join: Join, broker: Mosquitto
+) -> None:
+    one = await join("one", "a")
+    assert one.copies("ab") == {"a": None, "b": None}, "it is alone"
+    two = await join("two", "ab")
+    order = Places.of(["one", "two"]).order("a", 2)
+
+    def found(model: str) -> Copies | None:
+        return one.copies(model)[model]
+
+    await eventually(lambda: found("a") is not None and found("a").warm == 1)  # type: ignore[union-attr]
+    at_two = order[0] == "two"
+    assert found("a") == Copies(1, 0, order.index("one"), ahead=int(at_two))
+    assert found("c") == Copies(0, 0, Places.of(["one", "two"]).order("c", 2).index("one"))
+    two.leave()
+    await eventually(lambda: found("a") == Copies(0, 1, 0))
+    await eventually(lambda: two.copies("a")["a"] == Copies(1, 0, None, ahead=1))
+    await two.close()
+    await eventually(lambda: found("a") is None)
 
 
 def test_attempts_come_ever_later_and_apart() -> None:

@@ -26,6 +26,8 @@ STATE = PodState(
     leaving=True,
     residents={"resnet": 12},
     learned={"resnet": LearnedModel(2**28, 3.5, False, 2**27)},
+    place="10.1.2.3:9482",
+    asked={"resnet": 64},
 )
 
 
@@ -75,6 +77,10 @@ def test_keys_of_a_later_minor_form_are_left_alone() -> None:
         raw(residents={"": 1}),
         raw(residents={"x" * 257: 1}),
         raw(residents={str(n): 1 for n in range(513)}),
+        raw(place=""),
+        raw(place="x" * 257),
+        raw(asked={"a": 0}),
+        raw(asked={"a": 1.5}),
         raw(learned={"a": [1, 1.0, False]}),
         raw(learned={"a": [-1, 1.0, False, None]}),
         raw(learned={"a": [1, -1.0, False, None]}),
@@ -126,7 +132,10 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
     max_leaves=12,
 )
-KEYS = ("version", "run", "sequence", "load", "headroom", "leaving", "residents", "learned")
+KEYS = (
+    *("version", "run", "sequence", "load", "headroom", "leaving", "residents", "learned"),
+    *("place", "asked"),
+)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

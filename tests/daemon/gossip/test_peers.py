@@ -6,7 +6,8 @@ import pytest
 
 from daemon.gossip import peers as module
 from daemon.gossip.messages import PodState
-from daemon.gossip.peers import Peer, Peers
+from daemon.gossip.peers import Peers
+from policies.peers import Fleet, Peer
 from policies.snapshot import HOST
 
 EXPIRY_S = 100.0
@@ -18,7 +19,7 @@ def state(sequence: int, *residents: str, run: str = "r1", **more: Any) -> PodSt
 
 @pytest.fixture
 def peers() -> Peers:
-    return Peers(EXPIRY_S)
+    return Peers(Fleet("ours"), EXPIRY_S)
 
 
 def hear(peers: Peers, said: PodState, at_s: float = 0.0, stands_s: float = EXPIRY_S) -> bool:
@@ -28,7 +29,19 @@ def hear(peers: Peers, said: PodState, at_s: float = 0.0, stands_s: float = EXPI
 def test_a_peer_is_as_its_latest_message_says(peers: Peers) -> None:
     assert hear(peers, state(1, "a", load=0.5, headroom={HOST: 7}))
     assert hear(peers, state(2, "a", "b", load=0.6, leaving=True))
-    assert peers.view() == {"p": Peer("p", frozenset("ab"), 0.6, None, True)}
+    assert peers.view() == {"p": Peer("p", "p", frozenset("ab"), 0.6, None, leaving=True)}
+    assert hear(peers, state(3, "a", place="10.0.0.7:9482", asked={"a": 64}))
+    there = Peer("p", "10.0.0.7:9482", frozenset("a"), asked={"a": 64})
+    assert peers.view() == {"p": there}
+
+
+def test_the_fleet_is_told_of_who_comes_changes_and_goes(peers: Peers) -> None:
+    hear(peers, state(1, "a"))
+    assert peers.fleet.peers == peers.view()
+    hear(peers, state(2, "b"))
+    assert peers.fleet.peers["p"].residents == {"b"}
+    peers.gone("p")
+    assert peers.fleet.peers == {}
 
 
 @pytest.mark.parametrize(("sequence", "why"), [(5, "duplicate"), (4, "old"), (0, "old")])

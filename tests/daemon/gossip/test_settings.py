@@ -38,6 +38,10 @@ def test_brokers_are_named_by_a_url(url: str) -> None:
             ("pod", {"gossip": "mqtt://b", "pod": pod}, "letters, digits")
             for pod in ("a/b", "+", "-a", "x" * 254, "a b")
         ),
+        *(
+            ("gossip_place", {"gossip_place": place}, "ADDRESS:PORT, [IPV6]:PORT, or a name")
+            for place in (":9482", "a b:1", "10.0.0.1:", "fd00::1:9482", "a:123456", "x" * 257)
+        ),
         ("gossip_key", {"gossip_certificate": Path("c")}, "both a certificate and its key"),
         ("gossip_ca", {"gossip": "mqtt://b", "gossip_ca": Path("c")}, "--gossip mqtts://HOST"),
         ("gossip_ca", {"gossip_ca": Path("c")}, "--gossip mqtts://HOST"),
@@ -50,6 +54,13 @@ def test_a_wrong_setting_says_what_is_allowed(
         Settings(**settings)
     assert str(error.value).startswith(f"--{name.replace('_', '-')} ")
     assert allowed in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "place", ["10.1.2.3:9482", "[fd00::7]:9482", "triton-0.triton.models:9482", "triton-0"]
+)
+def test_a_pod_s_place_is_written_as_the_gateway_knows_it(place: str) -> None:
+    assert Settings(gossip_place=place).gossip_place == place
 
 
 def test_a_password_in_the_url_is_refused_and_not_told() -> None:

@@ -8,6 +8,7 @@ from daemon.gossip.messages import MOST_LEARNED, PodState
 from daemon.gossip.telling import Telling
 from daemon.learned import LearnedStore
 from daemon.telemetry import Latest
+from policies.history import History, ModelHistory
 from policies.pace import Pace
 from policies.snapshot import HOST
 from tests.daemon.gossip.podlike import MIB, snapshot_of, telemetry_of
@@ -23,7 +24,7 @@ class Pod:
         self.telemetry = telemetry_of("")
         self.peers = 0
         self.telling = Telling(
-            "run", PACE, self.telemetry, lambda: self.peers, self.store.get, {"c": 9}.get
+            "run", "pod", PACE, self.telemetry, lambda: self.peers, self.store.get, {"c": 9}.get
         )
 
     def at(self, now_s: float, residents: str, used: int = 64 * MIB) -> PodState | None:
@@ -47,7 +48,7 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     empty = snapshot_of("", 0.0, models=())
     telemetry.latest = Latest(telemetry.latest.policy, empty, telemetry.latest.plan)
     store = LearnedStore(None)
-    telling = Telling("run", PACE, telemetry, lambda: 0, store.get, lambda _: None)
+    telling = Telling("run", "pod", PACE, telemetry, lambda: 0, store.get, lambda _: None)
     assert telling.due(0.0) is None
 
 
@@ -144,3 +145,15 @@ def test_what_was_learned_is_bounded() -> None:
     said = pod.telling.due(0.0)
     assert said is not None
     assert len(said.learned) == MOST_LEARNED
+
+
+def test_what_residents_are_asked_is_told_with_all_else(pod: Pod) -> None:
+    latest = pod.telemetry.latest
+    pasts = {name: ModelHistory(fast_rate=1.5, rate_at_s=0.0) for name in "ab"}
+    pasts["c"] = ModelHistory(fast_rate=0.0001, rate_at_s=0.0)
+    plan = replace(latest.plan, history=History(models=pasts))
+    pod.telemetry.took(replace(latest, plan=plan))
+    first = pod.at(0.0, "ac")
+    assert first is not None
+    assert first.asked == {"a": 4096}, "5,400 an hour; b is not here, and nobody asks for c"
+    assert first.place == "pod"
