@@ -13,7 +13,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check e2e controlplane fmt bench schema docs lock clean python
+.PHONY: help venv demo test check e2e controlplane fmt bench schema docs manifests lock clean python
 
 help: ## Show these targets
 	@grep -E '^[a-z0-9]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -50,6 +50,10 @@ schema: $(VENV)/.ready ## Write policies/policy.schema.json from the policy's mo
 docs: $(VENV)/.ready ## Write the generated tables of the documentation anew
 	$(BIN)/python -m daemon.reference
 	$(BIN)/python -m daemon.gossip.description
+
+manifests: $(VENV)/.ready ## Write what in deploy is generated anew
+	$(BIN)/remora envoy-config --fleet-port 9482 >deploy/components/envoy/envoy.yaml
+	$(BIN)/remora gateway-config >deploy/components/gateway/envoy.yaml
 
 lock: $(VENV)/.ready ## Lock the dependencies anew; UPGRADE=1 takes the newest allowed
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet --extra gossip pyproject.toml

@@ -10,7 +10,7 @@ from daemon.settings import Settings, table, variable
 
 # Triton's --exit-timeout-secs, where nobody says another.
 TRITON_EXITS_WITHIN_S = 30
-PATCH = Path(__file__).parent.parent / "deploy" / "sidecar-patch.yaml"
+PATCH = Path(__file__).parent.parent / "deploy" / "components" / "sidecar" / "patch.yaml"
 
 
 def sidecar() -> tuple[dict[str, Any], dict[str, Any]]:

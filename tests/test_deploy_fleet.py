@@ -13,9 +13,10 @@ from daemon.fleet.settings import PREFIX, FleetSettings
 from daemon.settings import table
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
-FILES = (*sorted((DEPLOY / "fleet").glob("*.yaml")), DEPLOY / "apiservice-external.yaml")
+EXTERNAL = DEPLOY / "components" / "external-metrics" / "apiservice.yaml"
+FILES = (*sorted((DEPLOY / "fleet").glob("[0-9]*.yaml")), EXTERNAL)
 OBJECTS = [each for path in FILES for each in yaml.safe_load_all(path.read_text())]
-HPA = yaml.safe_load((DEPLOY / "hpa.yaml").read_text())
+HPA = yaml.safe_load((DEPLOY / "components" / "hpa" / "hpa.yaml").read_text())
 SETTINGS = FleetSettings(own_namespace="remora")
 
 

@@ -40,7 +40,7 @@ CHANNELS = 40
 CONNECTING_AT_ONCE = 256
 # Triton 2.51 itself loses answers over HTTP when hundreds of large requests come at once.
 PATIENCE_S = 45.0
-PATCH = Path(__file__).parents[2] / "deploy" / "sidecar-patch.yaml"
+PATCH = Path(__file__).parents[2] / "deploy" / "components" / "sidecar" / "patch.yaml"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 MIB = 2**20
 

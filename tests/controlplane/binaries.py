@@ -53,12 +53,12 @@ def find(environment: Mapping[str, str] = os.environ) -> Binaries:
     """
     if named := environment.get("KUBEBUILDER_ASSETS"):
         return _named(Path(named))
-    folder = _cache(environment) / _fingerprint()
+    folder = cache("controlplane", MODULE, environment)
     if not _is_whole(folder):
         go = shutil.which("go")
         if go is None:
             raise NoControlPlane("go is not on PATH, and KUBEBUILDER_ASSETS is not set")
-        with _only_one(folder):
+        with only_one(folder):
             if not _is_whole(folder):
                 _build_all(go, folder)
     return Binaries(folder, f"built from {MODULE.name}/go.mod")
@@ -78,15 +78,14 @@ def _named(folder: Path) -> Binaries:
     return Binaries(folder, "KUBEBUILDER_ASSETS")
 
 
-def _cache(environment: Mapping[str, str]) -> Path:
+def cache(name: str, module: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where what is built of a Go module is kept, as long as the module pins the same.
+
+    go.sum alone names every version and what is in it; go.mod names what is built.
+    """
     root = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "remora" / "controlplane"
-
-
-def _fingerprint() -> str:
-    """go.sum alone names every version and what is in it; go.mod names what is built."""
-    pinned = (MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()
-    return hashlib.sha256(pinned).hexdigest()[:16]
+    pinned = (module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()
+    return Path(root) / "remora" / name / hashlib.sha256(pinned).hexdigest()[:16]
 
 
 def _is_whole(folder: Path) -> bool:
@@ -94,7 +93,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Two sessions that start together would build the same thing twice, half as fast."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

@@ -71,8 +71,12 @@ class Client:
         return self._wanted("POST", collection(wanted), wanted)
 
     def apply(self, wanted: Object) -> Object:
-        """Makes or changes an object, as `kubectl apply --server-side` would."""
-        path = f"{path_of(wanted)}?fieldManager=controlplane-test&force=true"
+        """Makes or changes an object, as `kubectl apply --server-side` would.
+
+        A field that the kind does not have is refused.
+        """
+        query = "fieldManager=controlplane-test&force=true&fieldValidation=Strict"
+        path = f"{path_of(wanted)}?{query}"
         return self._wanted("PATCH", path, wanted, content_type=APPLY)
 
     def apply_all(self, wanted: Iterable[Object]) -> None:
@@ -106,12 +110,14 @@ class Client:
 
 
 def collection(of: Object) -> str:
-    """Where objects of this kind live; every kind used here has the regular plural."""
+    """Where objects of this kind live; every kind used here has a regular plural."""
     group = of["apiVersion"]
     prefix = f"/api/{group}" if "/" not in group else f"/apis/{group}"
     namespace = of["metadata"].get("namespace")
     inside = f"/namespaces/{namespace}" if namespace else ""
-    return f"{prefix}{inside}/{of['kind'].lower()}s"
+    kind = of["kind"].lower()
+    plural = f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+    return f"{prefix}{inside}/{plural}"
 
 
 def path_of(one: Object) -> str:
@@ -119,6 +125,10 @@ def path_of(one: Object) -> str:
 
 
 def manifests(path: Path, change: Callable[[Object], Object] = lambda each: each) -> list[Object]:
-    """The documents of one file, or of every *.yaml of a folder in order."""
+    """The documents of one file, or of every *.yaml of a folder in order.
+
+    What says how a folder is put together is no object, and kustomize is not asked here.
+    """
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    return [change(each) for file in files for each in yaml.safe_load_all(file.read_text()) if each]
+    found = (each for file in files for each in yaml.safe_load_all(file.read_text()) if each)
+    return [change(each) for each in found if each["kind"] != "Kustomization"]

@@ -211,7 +211,7 @@ def deployed(
         door_grpc,
     )
     plane.admin.apply_all(manifests(DEPLOY / "fleet"))
-    plane.admin.apply_all(manifests(DEPLOY / "apiservice-external.yaml"))
+    plane.admin.apply_all(manifests(DEPLOY / "components/external-metrics/apiservice.yaml"))
     _deploy_triton(plane.admin, port)
     with ExitStack() as stack:
         kubelet = stack.enter_context(
@@ -290,15 +290,16 @@ def _deploy_triton(admin: Client, port: int) -> None:
             },
         },
     }
-    patch = yaml.safe_load((DEPLOY / "sidecar-patch.yaml").read_text())
+    patch = yaml.safe_load((DEPLOY / "components/sidecar/patch.yaml").read_text())
     admin.create({**made, "spec": {**made["spec"], "paused": True}})
     admin.patch(path_of(made), patch, "application/strategic-merge-patch+json")
     admin.merge(path_of(made), {"spec": {"paused": False}})
-    admin.apply_all(manifests(DEPLOY / "hpa.yaml", _hasty))
+    admin.apply_all(manifests(DEPLOY / "components/hpa/hpa.yaml", _hasty))
 
 
 def _hasty(hpa: Object) -> Object:
     """Our autoscaler with windows of seconds, for minutes are too long for a test."""
+    hpa["metadata"]["namespace"] = "default"
     behavior: dict[str, Any] = hpa["spec"]["behavior"]
     behavior["scaleDown"]["stabilizationWindowSeconds"] = 5
     for rules in behavior.values():

@@ -394,7 +394,8 @@ def test_the_fleet_was_never_refused_what_its_role_should_allow(story: Story) ->
 def test_it_is_removed_as_it_says_and_holds_nothing_up(story: Story) -> None:
     """Last, for it is gone then."""
     admin = story.deployed.admin
-    objects = manifests(DEPLOY / "fleet") + manifests(DEPLOY / "apiservice-external.yaml")
+    external = DEPLOY / "components/external-metrics/apiservice.yaml"
+    objects = manifests(DEPLOY / "fleet") + manifests(external)
     for each in sorted(objects, key=lambda each: each["kind"] != "APIService"):
         admin.delete(path_of(each))
     gone = f"/api/v1/namespaces/{HOME}"

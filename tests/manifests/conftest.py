@@ -1,0 +1,24 @@
+"""A control plane for this folder too, and the overlays as kustomize makes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.controlplane.binaries import Binaries, NoControlPlane, find
+from tests.manifests.programs import kustomize
+
+
+@pytest.fixture(scope="session", autouse=True)
+def program() -> str:
+    try:
+        return kustomize()
+    except NoControlPlane as error:
+        pytest.skip(f"no kustomize: {error}")
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    try:
+        return find()
+    except NoControlPlane as error:
+        pytest.skip(f"no control plane: {error}")

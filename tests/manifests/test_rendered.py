@@ -1,0 +1,297 @@
+"""The manifests as kustomize makes them: each agrees with the others, and with the code."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from daemon.fleet.settings import PREFIX, FleetSettings
+from daemon.settings import Settings, table
+from policies.policy import Mode, Policy, Routing
+from policies.source import parse
+from tests.manifests.overlays import (
+    APPLIED,
+    DEPLOY,
+    TRITONS,
+    container,
+    containers,
+    kinds,
+    listens,
+    objects,
+    of,
+    templates,
+)
+
+SETTINGS = Settings()
+VARIABLES = {name for _, name, _, _ in (*table(Settings), *table(FleetSettings, PREFIX))}
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_every_object_is_there_once(name: str) -> None:
+    found = [
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in objects(name)
+    ]
+    assert found
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_all_that_a_pod_mounts_is_there(name: str) -> None:
+    for namespace, template in templates(objects(name)):
+        here = {
+            (each["kind"], each["metadata"]["name"])
+            for each in objects(name)
+            if each["metadata"].get("namespace") == namespace
+        }
+        volumes = {each["name"]: each for each in template["spec"].get("volumes", ())}
+        for each in containers(template):
+            assert {mount["name"] for mount in each.get("volumeMounts", ())} <= volumes.keys()
+        maps = {each["configMap"]["name"] for each in volumes.values() if "configMap" in each}
+        assert {("ConfigMap", each) for each in maps} <= here
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_every_selector_finds_pods_and_every_port_is_listened_to(name: str) -> None:
+    found = objects(name)
+    pods = list(templates(found))
+    for service in kinds(found, "Service"):
+        namespace, selector = service["metadata"]["namespace"], service["spec"]["selector"]
+        (template,) = (
+            template
+            for where, template in pods
+            if where == namespace and selector.items() <= template["metadata"]["labels"].items()
+        )
+        ports = listens(template)
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in (*ports, *ports.values())
+    for policy in kinds(found, "NetworkPolicy"):
+        labels = policy["spec"]["podSelector"]["matchLabels"]
+        (template,) = (
+            template
+            for _, template in pods
+            if labels.items() <= template["metadata"]["labels"].items()
+        )
+        open_ports = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+        assert open_ports <= set(listens(template).values())
+    for budget in kinds(found, "PodDisruptionBudget"):
+        labels = budget["spec"]["selector"]["matchLabels"]
+        assert any(labels.items() <= each["metadata"]["labels"].items() for _, each in pods)
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_no_container_may_do_more_than_it_needs(name: str) -> None:
+    for _, template in templates(objects(name)):
+        for each in containers(template):
+            # Somebody else's Triton is theirs.
+            if name == "existing-triton" and each["name"] == "triton":
+                continue
+            security = each["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            pod = template["spec"].get("securityContext", {})
+            assert security.get("runAsNonRoot", pod.get("runAsNonRoot")) is True
+            # Triton writes where its backends please.
+            assert security.get("readOnlyRootFilesystem") or each["name"] == "triton"
+            assert "memory" in each["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_every_variable_is_a_setting(name: str) -> None:
+    for _, template in templates(objects(name)):
+        for each in containers(template):
+            assert {one["name"] for one in each.get("env", ())} <= VARIABLES
+
+
+# --- Triton, Remora and Envoy in one pod ---
+
+
+@pytest.mark.parametrize("name", TRITONS)
+def test_remora_starts_first_and_ends_last_and_nothing_waits_for_it(name: str) -> None:
+    template = of(objects(name), "Deployment", "triton")["spec"]["template"]
+    assert [each["name"] for each in containers(template)] == ["remora", "envoy", "triton"]
+    for each in template["spec"]["initContainers"]:
+        assert each["restartPolicy"] == "Always"
+        assert not {"readinessProbe", "startupProbe"} & each.keys()
+    assert template["metadata"]["labels"]["remora.dev/sidecar"] == "true"
+
+
+@pytest.mark.parametrize("name", TRITONS)
+def test_triton_leaves_its_models_to_remora(name: str) -> None:
+    template = of(objects(name), "Deployment", "triton")["spec"]["template"]
+    arguments = container(template, "triton")["args"]
+    assert {"--model-control-mode=explicit", "--strict-readiness=false"} <= set(arguments)
+    (repository,) = (each for each in arguments if each.startswith("--model-repository="))
+    environment = {each["name"]: each.get("value") for each in container(template, "remora")["env"]}
+    assert f"--model-repository={environment['REMORA_MODEL_REPOSITORY']}" == repository
+
+
+@pytest.mark.parametrize("name", [name for name in TRITONS if name != "existing-triton"])
+def test_a_pod_has_the_time_that_its_end_may_take(name: str) -> None:
+    spec = of(objects(name), "Deployment", "triton")["spec"]["template"]["spec"]
+    (triton,) = spec["containers"]
+    (exit_s,) = (
+        int(each.partition("=")[2])
+        for each in triton["args"]
+        if each.startswith("--exit-timeout-secs=")
+    )
+    assert spec.get("terminationGracePeriodSeconds", 30) >= exit_s
+
+
+@pytest.mark.parametrize("name", TRITONS)
+def test_envoy_and_the_sidecar_meet_on_the_same_ports(name: str) -> None:
+    template = of(objects(name), "Deployment", "triton")["spec"]["template"]
+    assert listens(template).items() >= {
+        ("remora", SETTINGS.http_port),
+        ("door-http", SETTINGS.front_door_http_port),
+        ("door-grpc", SETTINGS.front_door_grpc_port),
+        ("http", 9480),
+        ("grpc", 9481),
+        ("fleet", 9482),
+    }
+    (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "envoy")
+    config = of(objects(name), "ConfigMap", volume["configMap"]["name"])
+    bootstrap = yaml.safe_load(config["data"]["envoy.yaml"])
+    listeners = {
+        each["address"]["socket_address"]["port_value"]
+        for each in bootstrap["static_resources"]["listeners"]
+        if "address" in each
+    }
+    assert listeners == {9480, 9481, 9482}
+
+
+@pytest.mark.parametrize("name", [name for name in TRITONS if name != "existing-triton"])
+def test_who_triton_and_the_sidecar_are_may_do_nothing(name: str) -> None:
+    found = objects(name)
+    assert not {"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"} & {
+        each["kind"] for each in found
+    }
+    account = of(found, "ServiceAccount", "triton")
+    assert account["automountServiceAccountToken"] is False
+    for _, template in templates(found):
+        assert template["spec"]["serviceAccountName"] == "triton"
+        assert template["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("single-gpu", 1), ("multi-gpu", 4), ("gateway", 1)])
+def test_pods_with_gpus_go_where_gpus_are(name: str, gpus: int) -> None:
+    spec = of(objects(name), "Deployment", "triton")["spec"]["template"]["spec"]
+    (triton,) = spec["containers"]
+    assert triton["resources"]["limits"]["nvidia.com/gpu"] == str(gpus)
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert [each["key"] for each in spec["tolerations"]] == ["nvidia.com/gpu"]
+
+
+def test_a_pod_without_gpus_knows_how_much_memory_it_has() -> None:
+    template = of(objects("cpu"), "Deployment", "triton")["spec"]["template"]
+    assert "nodeSelector" not in template["spec"]
+    (memory,) = (
+        each["valueFrom"]["resourceFieldRef"]
+        for each in container(template, "remora")["env"]
+        if each["name"] == "REMORA_HOST_MEMORY"
+    )
+    assert memory == {"containerName": "triton", "resource": "limits.memory"}
+    assert container(template, "triton")["resources"]["limits"]["memory"] == "8Gi"
+
+
+# --- policies ---
+
+
+def policy(name: str) -> Policy:
+    return parse(of(objects(name), "ConfigMap", "remora-policy")["data"]["policy.yaml"], name)
+
+
+@pytest.mark.parametrize("name", TRITONS)
+def test_the_policy_is_one(name: str) -> None:
+    found = policy(name)
+    # Beside a Triton that serves already, nothing is touched before somebody says so.
+    assert (found.mode is Mode.OBSERVE) == (name == "existing-triton")
+    assert (found.scaling.routing is Routing.BY_MODEL) == (name == "gateway")
+
+
+# --- how many pods ---
+
+
+@pytest.mark.parametrize("name", ["fleet", "prometheus-adapter"])
+def test_the_autoscaler_is_for_the_deployment_of_the_other_overlays(name: str) -> None:
+    hpa = of(objects(name), "HorizontalPodAutoscaler", "triton")
+    deployment = of(objects("single-gpu"), "Deployment", "triton")
+    assert hpa["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+    assert hpa["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    # Otherwise each apply would set back what the autoscaler has done.
+    assert "replicas" not in deployment["spec"]
+
+
+def test_keda_scales_as_the_autoscaler_does() -> None:
+    scaled = of(objects("keda"), "ScaledObject", "triton")["spec"]
+    hpa = of(objects("fleet"), "HorizontalPodAutoscaler", "triton")["spec"]
+    assert scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == hpa["behavior"]
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (
+        hpa["minReplicas"],
+        hpa["maxReplicas"],
+    )
+    (trigger,) = scaled["triggers"]
+    (service,) = kinds(objects("keda"), "Service")
+    (port,) = service["spec"]["ports"]
+    where = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port['port']}"
+    assert trigger["metadata"]["scalerAddress"] == where
+
+
+def test_with_keda_no_group_of_metrics_is_taken_from_another() -> None:
+    assert kinds(objects("keda"), "APIService") == []
+    template = of(objects("keda"), "Deployment", "remora-fleet")["spec"]["template"]
+    environment = {each["name"]: each.get("value") for each in container(template, "fleet")["env"]}
+    assert environment["REMORA_FLEET_API_PORT"] == "0"
+    assert environment["REMORA_FLEET_KEDA_PORT"] == str(listens(template)["keda"])
+
+
+# --- the uploader ---
+
+
+def upload(models: Path, repository: Path) -> subprocess.CompletedProcess[str]:
+    script = of(objects("upload"), "ConfigMap", _upload_map())["data"]["upload.sh"]
+    command = ["sh", "-c", script, "upload.sh", str(models), str(repository)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _upload_map() -> str:
+    (found,) = kinds(objects("upload"), "ConfigMap")
+    return str(found["metadata"]["name"])
+
+
+def test_models_are_uploaded_whole_and_others_are_left_alone(tmp_path: Path) -> None:
+    models, repository = tmp_path / "models", tmp_path / "repository"
+    for folder, name, text in (
+        (models, "new", "new"),
+        (models, "changed", "after"),
+        (repository, "changed", "before"),
+        (repository, "other", "other"),
+    ):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(text)
+    (repository / "changed" / "2").mkdir()
+    ended = upload(models, repository)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = {path.parent.name: path.read_text() for path in repository.glob("*/config.pbtxt")}
+    assert told == {"new": "new", "changed": "after", "other": "other"}
+    assert not (repository / "changed" / "2").exists()
+    assert sorted(path.name for path in repository.iterdir()) == ["changed", "new", "other"]
+
+
+def test_an_image_without_models_is_no_upload(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    ended = upload(tmp_path / "models", tmp_path)
+    assert ended.returncode == 1
+    assert "no models in" in ended.stderr
+
+
+# --- what is generated ---
+
+
+def test_the_image_gets_all_that_the_wheel_is_made_of() -> None:
+    let_in = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    for template in ("envoy.yaml", "gateway.yaml"):
+        assert f"!deploy/{template}" in let_in
