@@ -54,6 +54,7 @@ docs: $(VENV)/.ready ## Write the generated tables of the documentation anew
 manifests: $(VENV)/.ready ## Write what in deploy is generated anew
 	$(BIN)/remora envoy-config --fleet-port 9482 >deploy/components/envoy/envoy.yaml
 	$(BIN)/remora gateway-config >deploy/components/gateway/envoy.yaml
+	$(BIN)/python -m daemon.dashboards
 
 lock: $(VENV)/.ready ## Lock the dependencies anew; UPGRADE=1 takes the newest allowed
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet --extra gossip pyproject.toml

@@ -17,7 +17,7 @@ from policies.actions import Action, Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
 from policies.pressure import Advice, Pressure, pressure
-from policies.snapshot import Device, ModelState, Snapshot
+from policies.snapshot import Device, ErrorClass, ModelState, Snapshot
 from policies.units import Units
 
 DESCRIPTIONS = (
@@ -159,6 +159,11 @@ class Telemetry:
         self.door_requests = self._counter("remora_door_requests_total")
         self.door_waits = self._histogram("remora_door_wait_seconds", _WAIT_SECONDS)
         self.registry.register(_Gauges(self))
+        # A counter that comes with its first event shows no rise to who watches for one.
+        for outcome in ("taken", "refused"):
+            self.reloads.labels(outcome)
+        for error_class in ErrorClass:
+            self.load_failures.labels(error_class.value)
 
     def _counter(self, name: str) -> Counter:
         labels, text = _TEXTS[name]

@@ -15,6 +15,7 @@ APPLIED = {
     **{name: DEPLOY / "overlays" / name for name in OVERLAYS},
     "fleet alone": DEPLOY / "fleet",
     "upload": DEPLOY / "upload",
+    "monitoring": DEPLOY / "monitoring",
 }
 TRITONS = ("single-gpu", "multi-gpu", "cpu", "existing-triton", "gateway")
 
