@@ -163,6 +163,8 @@ PODS = Dashboard(
             quantiles("Duration of ticks", "remora_tick_seconds"),
             rate("Ticks that failed", "remora_tick_errors_total", "pod"),
             rate("Policies taken and refused", "remora_policy_reloads_total", "outcome"),
+            gauge("Leaving", "remora_leaving", "pod"),
+            gauge("Leaving with what no peer holds", "remora_leaving_unshared_models", "pod"),
             gauge("Gossip: connected", "remora_gossip_connected", "pod"),
             gauge("Gossip: peers", "remora_gossip_peers", "pod"),
             rate("Gossip: messages", "remora_gossip_messages_total", "direction", "mps"),

@@ -131,14 +131,20 @@ def test_triton_leaves_its_models_to_remora(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TRITONS if name != "existing-triton"])
 def test_a_pod_has_the_time_that_its_end_may_take(name: str) -> None:
-    spec = of(objects(name), "Deployment", "triton")["spec"]["template"]["spec"]
-    (triton,) = spec["containers"]
+    template = of(objects(name), "Deployment", "triton")["spec"]["template"]
     (exit_s,) = (
         int(each.partition("=")[2])
-        for each in triton["args"]
+        for each in container(template, "triton")["args"]
         if each.startswith("--exit-timeout-secs=")
     )
-    assert spec.get("terminationGracePeriodSeconds", 30) >= exit_s
+    (deadline,) = (
+        each["value"]
+        for each in container(template, "remora")["env"]
+        if each["name"] == "REMORA_LEAVE_DEADLINE"
+    )
+    leaving_s = Settings(leave_deadline=deadline).leave_deadline_s
+    assert template["spec"]["terminationGracePeriodSeconds"] > leaving_s + exit_s
+    assert "preStop" in container(template, "triton")["lifecycle"]
 
 
 @pytest.mark.parametrize("name", TRITONS)
@@ -161,6 +167,9 @@ def test_envoy_and_the_sidecar_meet_on_the_same_ports(name: str) -> None:
         if "address" in each
     }
     assert listeners == {9480, 9481, 9482}
+    admin = bootstrap["admin"]["address"]["socket_address"]
+    environment = {each["name"]: each.get("value") for each in container(template, "remora")["env"]}
+    assert environment["REMORA_ENVOY_ADMIN"] == f"{admin['address']}:{admin['port_value']}"
 
 
 @pytest.mark.parametrize("name", [name for name in TRITONS if name != "existing-triton"])
