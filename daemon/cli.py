@@ -13,6 +13,7 @@ from daemon import imagining
 from daemon.fleet.command import fleet
 from daemon.gateway.command import gateway_config
 from daemon.options import with_settings
+from daemon.pulling.command import pull
 from daemon.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
@@ -236,7 +237,7 @@ def demo(
         raise typer.Exit(1)
 
 
-for _command in (fleet, gateway_config, *imagining.COMMANDS):
+for _command in (fleet, gateway_config, pull, *imagining.COMMANDS):
     app.command()(_command)
 
 
