@@ -203,9 +203,11 @@ class Broker:
             if quiet_s < self._pace.heartbeat_s and not self._has_news(member, quiet_s):
                 continue
             peer, before = member.told(), self._last_said(number)
+            # One object for what stays the same, so that hearing it again costs nothing.
             if before is not None and before.residents == peer.residents:
-                # One object for what stays the same, so that hearing it again costs nothing.
                 peer = replace(peer, residents=before.residents)
+            if before is not None and before.asked == peer.asked:
+                peer = replace(peer, asked=before.asked)
             member.residents_changed = False
             self.said += 1
             self._latest[number] += 1

@@ -25,12 +25,13 @@ class Contestant:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+_BY_MODEL = {"scaling.routing": "by-model"}
 _LRU = {"ranking": "lru"}
 
 CONTESTANTS: Mapping[str, Contestant] = {
     each.label: each
     for each in (
-        Contestant(OURS, RoutingName.BY_MODEL, gossips=True),
+        Contestant(OURS, RoutingName.BY_MODEL, gossips=True, values=_BY_MODEL),
         Contestant("no-gossip", RoutingName.BY_MODEL),
         Contestant("lru-by-model", RoutingName.BY_MODEL, values=_LRU),
         Contestant(RANDOM_LRU, RoutingName.RANDOM, values=_LRU),

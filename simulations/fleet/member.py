@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from policies.peers import Fleet, Peer
+from policies.demand import rates
+from policies.peers import Fleet, Peer, per_hour
 from policies.policy import Policy
 from policies.snapshot import Model, ModelState
 from simulations.outcome import Stay
@@ -99,8 +100,17 @@ class Member:
     def told(self) -> Peer:
         """What it says of itself."""
         free_bytes = self._pod.free_bytes
-        residents = frozenset(self.residents)
-        return Peer(self.name, self.place, residents, None, free_bytes, self.is_leaving)
+        residents, leaving = frozenset(self.residents), self.is_leaving
+        return Peer(self.name, self.place, residents, None, free_bytes, leaving, self._asked())
+
+    def _asked(self) -> dict[str, int]:
+        policy, history = self.world.policy, self._pod.history
+        return {
+            name: hourly
+            for name in self.residents
+            if (past := history.models.get(name)) is not None
+            and (hourly := per_hour(max(rates(policy, past, history.at_s or 0.0))))
+        }
 
     # Its life.
 
@@ -121,6 +131,7 @@ class Member:
     def leave(self, now_s: float) -> None:
         """It is told to end, and says so."""
         self.leaving_s = now_s
+        self._pod.leave()
         if self.fleet is not None:
             self.fleet.leave(leaving=True)
             self._all_stale = True
@@ -166,8 +177,11 @@ class Member:
         self.fleet.heard(peer)
         if before is None or (before.place, before.leaving) != (peer.place, peer.leaving):
             self._all_stale = True
-        elif before.residents is not peer.residents:
-            self._stale |= before.residents ^ peer.residents
+        else:
+            if before.residents is not peer.residents:
+                self._stale |= before.residents ^ peer.residents
+            if before.asked is not peer.asked:
+                self._stale |= dict(before.asked.items() ^ peer.asked.items()).keys()
 
     def hears_no_more_of(self, name: str) -> None:
         assert self.fleet is not None, "who does not gossip hears nobody"

@@ -37,6 +37,7 @@ class Look:
     """active: places that something has happened to since they were last seen at rest.
 
     is_stirred: something beyond requests for residents has happened since a whole plan looked.
+    leaving: the pod is on its way out.
     is_overlaid: the latest look still showed work of our own hand that ended while it was taken.
     """
 
@@ -47,6 +48,7 @@ class Look:
     models: dict[str, Model] = field(default_factory=dict)
     active: dict[str, Place] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
+    leaving: bool = False
     is_overlaid: bool = False
     is_stirred: bool = True
     _last_s: float = float("-inf")
@@ -86,7 +88,8 @@ class Look:
         device = self._device
         if device is None or device.used_bytes != used_bytes:
             device = self._device = Device(pod.device_id, pod.device_bytes, used_bytes)
-        return Snapshot(pod.epoch_s + now_s, True, {pod.device_id: device}, models, unload_s)
+        at_s, devices = pod.epoch_s + now_s, {pod.device_id: device}
+        return Snapshot(at_s, True, devices, models, unload_s, leaving=self.leaving)
 
     def collect(self, place: Place, now_s: float) -> _Served:
         """Takes in every request of ``place`` that has ended by now."""

@@ -165,7 +165,11 @@ class Pod:
     def known_models(self) -> AbstractSet[str]:
         return self._places.keys()
 
-    def hear(self, model: str, copies: Copies) -> None:
+    def leave(self) -> None:
+        """This pod is on its way out, and its plans know it from now on."""
+        self._look.leaving = self._look.is_stirred = True
+
+    def hear(self, model: str, copies: Copies | None) -> None:
         """Where ``model`` stands in the fleet, as its peers say."""
         place = self.learn(model)
         if place.copies != copies:
