@@ -240,14 +240,11 @@ def _admit(draft: Draft, name: str, reason: Reason) -> None:
 
 
 def _awaits_turn(draft: Draft, reason: Reason) -> bool:
-    """What only the fleet calls for comes in one by one, and leaves a slot to who is asked for:
-    a new pod must not be busy with all its models to come when the first request is there. What
-    pods that leave hold alone may take every slot, since its requests are about to come."""
+    """What only the fleet calls for asks for memory when a slot is free, and not before: a new pod
+    has more to take over than it may claim at once."""
     if reason not in _FOR_THE_FLEET:
         return False
     slots = draft.survey.policy.loads.concurrent
-    if reason is not Reason.HANDED_OVER:
-        slots = max(1, slots - 1)
     return draft.loading + draft.awaited >= slots or draft.refused >= _TURN
 
 
