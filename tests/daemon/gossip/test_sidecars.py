@@ -28,10 +28,17 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def start(stack: ExitStack, broker: Mosquitto, folder: Path, name: str) -> Pod:
+def start(
+    stack: ExitStack, broker: Mosquitto, folder: Path, name: str, more: str = "", place: str = ""
+) -> Pod:
     (folder / name).mkdir()
-    settings = {"REMORA_GOSSIP": broker.url, "REMORA_POD": name}
-    running = pod(find(), folder / name, MODELS, QUICK.format(budget=200), settings=settings)
+    settings = {
+        "REMORA_GOSSIP": broker.url,
+        "REMORA_POD": name,
+        "REMORA_GOSSIP_PLACE": place,
+    }
+    policy = QUICK.format(budget=200) + more
+    running = pod(find(), folder / name, MODELS, policy, settings=settings)
     return stack.enter_context(running)
 
 
@@ -88,4 +95,23 @@ def test_sidecars_tell_each_other_what_they_hold_and_have_learned(
     two.stop_sidecar()
     eventually(lambda: gossip(one)["peers"] == {}, 10)
     assert one.log.count("going on alone") == 1
+    assert "Traceback" not in one.log + two.log
+
+
+def test_what_a_pod_holds_alone_is_loaded_by_another_before_it_goes(
+    stack: ExitStack, broker: Mosquitto, tmp_path: Path
+) -> None:
+    routed = "scaling: {routing: by-model}\n"
+    one = start(stack, broker, tmp_path, "one", routed, "10.0.0.1:9482")
+    for model in "ab":
+        one.demand(model)
+    eventually(lambda: one.ready() == {"a", "b"}, 20)
+    two = start(stack, broker, tmp_path, "two", routed, "10.0.0.2:9482")
+    eventually(lambda: gossip(one)["peers"].get("two", {}).get("place") == "10.0.0.2:9482", 20)
+    broker.say("remora/drain/one", "{}", "-r")
+    eventually(lambda: two.ready() == {"a", "b"}, 30)
+    assert one.ready() == {"a", "b"}, "who leaves keeps what it has"
+    assert "handed_over" in two.log
+    two.demand("c")
+    eventually(lambda: "c" in two.ready(), 20)
     assert "Traceback" not in one.log + two.log
