@@ -24,7 +24,7 @@ from tests.daemon.gateway.fleet import Fleet, fleet
 from tests.daemon.gossip.mosquitto import Mosquitto
 
 WINDOW_S = float(os.environ.get("WINDOW_S", "90"))
-RATE_PER_S = 12.0
+RATE_PER_S = 6.0
 SPECS = [ModelSpec(f"m{at:02}", 20, load_s=0.8, compute_ms=3, hint=True) for at in range(30)]
 ROOM = 12
 """Models that a pod holds."""
@@ -97,9 +97,9 @@ def _arrivals() -> list[Arrival]:
         [spec.name for spec in SPECS],
         duration_s=WINDOW_S,
         rate_per_s=RATE_PER_S,
-        hot_count=12,
+        hot_count=9,
         shift_every_s=WINDOW_S / 3,
-        hot_share=0.8,
+        hot_share=0.85,
         seed=1,
     )
     return list(mixed(moving, SPECS, seed=1))

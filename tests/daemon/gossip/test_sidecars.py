@@ -36,6 +36,8 @@ def start(
         "REMORA_GOSSIP": broker.url,
         "REMORA_POD": name,
         "REMORA_GOSSIP_PLACE": place,
+        "REMORA_LEAVE_NOTICE": "3s",
+        "REMORA_LEAVE_DEADLINE": "6s",
     }
     policy = QUICK.format(budget=200) + more
     running = pod(find(), folder / name, MODELS, policy, settings=settings)
@@ -93,6 +95,7 @@ def test_sidecars_tell_each_other_what_they_hold_and_have_learned(
     broker.say("remora/drain/two", "{}", "-r")
     eventually(lambda: gossip(one)["peers"]["two"]["leaving"], 10)
     two.stop_sidecar()
+    assert "leaving: SIGTERM" in two.log
     eventually(lambda: gossip(one)["peers"] == {}, 10)
     assert one.log.count("going on alone") == 1
     assert "Traceback" not in one.log + two.log
