@@ -181,7 +181,7 @@ class Leaving:
         if passed_s < self.notice_s:
             found.append(("notice", "requests may still be sent here"))
         unshared = self._unshared()
-        if unshared and self.has_successors and passed_s < HAND_OVER_SHARE * self.deadline_s:
+        if unshared and self._hands_over() and passed_s < HAND_OVER_SHARE * self.deadline_s:
             found.append(("hand_over", f"no other pod holds {_listed(unshared)} yet"))
         if self.now_s() - self._busy_at_s < QUIET_S:
             found.append(("in_flight", "requests are in flight"))
@@ -195,6 +195,11 @@ class Leaving:
         if "in_flight" in before and self.now_s() - self._busy_at_s < QUIET_S:
             undone.append("requests were still in flight")
         return f"; {', and '.join(undone)}" if undone else ""
+
+    def _hands_over(self) -> bool:
+        """Whether peers take models over: by the policy, which a fleet shares."""
+        policy = self.telemetry.latest.policy
+        return policy.fleet.hand_over and policy.routes_by_model and self.has_successors
 
     def _staying(self) -> list[Peer]:
         peers = self.fleet.peers() if self.fleet is not None else {}

@@ -47,7 +47,8 @@ class Pod:
         self.now_s, self.heard, self.stopped_at_s = now_s, heard, 0.0
         self.gate = Gate(now_s)
         self.models = {name: Model(name, ModelState.READY) for name in ready}
-        latest = Latest(parse(""), Snapshot(now_s()), Plan((), (), History()))
+        policy = parse("scaling: {routing: by-model}")
+        latest = Latest(policy, Snapshot(now_s()), Plan((), (), History()))
         self.telemetry = Telemetry(latest, self.gate)
         self.leaving = Leaving(
             self.telemetry, now_s, lambda: None, DEADLINE_S, NOTICE_S, fleet=heard
@@ -143,6 +144,16 @@ async def test_it_waits_for_peers_without_room_no_longer_than_a_share_of_its_tim
     told = pod.leaving.told()
     assert told is not None
     assert told["held_here_alone"] == list("abcdefg")
+
+
+@played
+async def test_where_requests_go_to_any_pod_nothing_is_handed_over(start: Start) -> None:
+    heard = Heard()
+    heard.tell("two")
+    pod = start(heard, "a")
+    pod.telemetry.latest.policy = parse("scaling: {routing: spread}")
+    pod.leaving.begin("a test")
+    assert await pod.out_after_s() <= NOTICE_S + LATE_S
 
 
 @played
