@@ -67,7 +67,7 @@ class Pod:
     def start_sidecar(self) -> None:
         """Starts it and waits until it has seen Triton."""
         self.launch_sidecar()
-        eventually(lambda: self.get("/readyz") == "ok\n", 15)
+        eventually(lambda: self.get("/readyz") == "ok\n", 60)
 
     def launch_sidecar(self) -> None:
         environment = os.environ | {

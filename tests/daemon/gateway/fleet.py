@@ -26,6 +26,7 @@ POLICY = """\
 tick: 200ms
 budget: 2GiB
 models: {"*": {footprint: 40MiB}}
+scaling: {routing: by-model}
 """
 
 
@@ -206,6 +207,7 @@ def _member(
     http, grpc, admin = free_ports(3)
     own = {
         "REMORA_POD": folder.name,
+        "REMORA_GOSSIP_PLACE": f"{ip}:{port}",
         "REMORA_ENVOY_ADMIN": f"127.0.0.1:{admin}",
         **settings,
     }
