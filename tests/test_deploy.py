@@ -10,11 +10,12 @@ from daemon.settings import Settings, table, variable
 
 # Triton's --exit-timeout-secs, where nobody says another.
 TRITON_EXITS_WITHIN_S = 30
-PATCH = Path(__file__).parent.parent / "deploy" / "components" / "sidecar" / "patch.yaml"
+COMPONENTS = Path(__file__).parent.parent / "deploy" / "components"
 
 
-def sidecar() -> tuple[dict[str, Any], dict[str, Any]]:
-    pod = yaml.safe_load(PATCH.read_text())["spec"]["template"]["spec"]
+def sidecar(component: str = "sidecar") -> tuple[dict[str, Any], dict[str, Any]]:
+    written = (COMPONENTS / component / "patch.yaml").read_text()
+    pod = yaml.safe_load(written)["spec"]["template"]["spec"]
     (container,) = pod["initContainers"]
     return pod, container
 
@@ -60,6 +61,22 @@ def test_triton_is_not_told_to_end_before_its_pod_has_left() -> None:
     assert "post" in OPENAPI["paths"]["/v1/leave"]
     assert pod["terminationGracePeriodSeconds"] >= settings.leave_deadline_s + TRITON_EXITS_WITHIN_S
     assert container["lifecycle"]["preStop"]["exec"]["command"] == ["remora", "leave"]
+
+
+def test_a_pod_that_gossips_says_what_the_gateway_knows_it_by() -> None:
+    _, container = sidecar("gossip")
+    said = {each["name"]: each.get("value", "") for each in container["env"]}
+    known = {name for _, name, _, _ in table(Settings)}
+    assert said.keys() - known == {"POD_IP"}
+    # A variable is put in only where it stands before what uses it.
+    assert list(said).index("POD_IP") < list(said).index("REMORA_GOSSIP_PLACE")
+    place = said["REMORA_GOSSIP_PLACE"].replace("$(POD_IP)", "10.0.0.7")
+    settings = Settings(gossip=said["REMORA_GOSSIP"], gossip_place=place)
+    gateway = yaml.safe_load((COMPONENTS / "gateway" / "envoy.yaml").read_text())
+    (pods,) = gateway["static_resources"]["clusters"]
+    (endpoint,) = pods["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    port = endpoint["endpoint"]["address"]["socket_address"]["port_value"]
+    assert settings.gossip_place == f"10.0.0.7:{port}"
 
 
 def test_it_never_holds_triton_back() -> None:
