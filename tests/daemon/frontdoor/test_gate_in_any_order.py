@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from daemon.frontdoor.gate import Call
-from daemon.frontdoor.refusals import Refusal
+from daemon.frontdoor.refusals import Outcome, Refusal
 from policies.actions import Hold, Reason
 from policies.policy import FrontDoor
 from tests.daemon.frontdoor.played import MODELS, PlayedLoop, Timeline, now_s_of, settled
@@ -16,6 +16,7 @@ _calls = st.tuples(
     st.sampled_from(["a", "a", "b", "c", "nobody"]),
     st.integers(0, 60),
     st.sampled_from([None, None, -1.0, 0.0, 3.0, 30.0]),
+    st.booleans(),
     st.booleans(),
 )
 _names = st.sampled_from(MODELS)
@@ -35,6 +36,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.t.limits = FrontDoor(waiters=6, waiters_per_model=4, held_bytes=150)
         self.asking: dict[asyncio.Task[None], Call] = {}
         self.let_in_while_shut: list[Call] = []
+        self.sent_elsewhere: list[Call] = []
 
     @initialize(looked=st.sampled_from([True, True, True, False]))
     def begins(self, looked: bool) -> None:
@@ -42,18 +44,20 @@ class AnyOrder(RuleBasedStateMachine):
             self.t.look()
 
     @rule(calls=st.lists(_calls, min_size=1, max_size=4))
-    def arrive(self, calls: list[tuple[str, int, float | None, bool]]) -> None:
+    def arrive(self, calls: list[tuple[str, int, float | None, bool, bool]]) -> None:
         now_s = self.t.now_s()
-        for name, body_bytes, patience_s, counted in calls:
+        for name, body_bytes, patience_s, counted, movable in calls:
             deadline_s = None if patience_s is None else now_s + patience_s
-            call = Call(name, "", body_bytes, now_s, deadline_s, counted)
+            call = Call(name, "", body_bytes, now_s, deadline_s, counted, movable)
             task = self.runner.get_loop().create_task(self._goes_in(call))
             self.asking[task] = call
 
     async def _goes_in(self, call: Call) -> None:
         try:
             await self.t.gate.admit(call)
-        except Refusal:
+        except Refusal as refusal:
+            if refusal.outcome is Outcome.SENT_ELSEWHERE:
+                self.sent_elsewhere.append(call)
             return
         if not self.t.gate.is_open(call.model):
             self.let_in_while_shut.append(call)
@@ -65,6 +69,7 @@ class AnyOrder(RuleBasedStateMachine):
         reason=_reasons,
         age_s=st.sampled_from([0.0, 1.0]),
         reachable=st.sampled_from([True, True, True, False]),
+        loading=_subsets,
     )
     def loop_looks(
         self,
@@ -74,10 +79,23 @@ class AnyOrder(RuleBasedStateMachine):
         reason: Reason,
         age_s: float,
         reachable: bool,
+        loading: frozenset[str],
     ) -> None:
         holds = [Hold(name, reason) for name in held]
         asked_at_s = self.t.now_s() - age_s
-        self.t.look(ready, holds, models=there, asked_at_s=asked_at_s, reachable=reachable)
+        self.t.look(
+            ready,
+            holds,
+            models=there,
+            asked_at_s=asked_at_s,
+            reachable=reachable,
+            loading=loading - ready,
+        )
+
+    @rule(leaves=st.booleans())
+    def pod_leaves_or_stays_after_all(self, leaves: bool) -> None:
+        self.runner.run(settled())
+        self.t.gate.moves = leaves
 
     @rule(moves=st.lists(st.tuples(_moves, _subsets), min_size=1, max_size=3))
     def things_happen_at_once(self, moves: list[tuple[str, frozenset[str]]]) -> None:
@@ -117,6 +135,18 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def nobody_was_let_in_while_shut(self) -> None:
         assert self.let_in_while_shut == []
+
+    @invariant()
+    def nobody_was_sent_elsewhere_whom_nobody_could_send_on(self) -> None:
+        assert all(call.movable for call in self.sent_elsewhere)
+
+    @rule()
+    def who_can_move_waits_for_nothing_but_a_load_under_way(self) -> None:
+        if not self.t.gate.moves:
+            return
+        self.t.look()
+        self.runner.run(settled())
+        assert not any(call.movable for task, call in self.asking.items() if not task.done())
 
     @invariant()
     def bounds_hold(self) -> None:
