@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from daemon.fleet.settings import PREFIX, FleetSettings
 from daemon.settings import Settings, table
 from policies.policy import Mode, Policy, Routing
 from policies.source import parse
+from tests.controlplane.client import Object
 from tests.manifests.overlays import (
     APPLIED,
     DEPLOY,
@@ -24,6 +27,7 @@ from tests.manifests.overlays import (
     of,
     templates,
 )
+from tests.manifests.programs import rendered
 
 SETTINGS = Settings()
 VARIABLES = {name for _, name, _, _ in (*table(Settings), *table(FleetSettings, PREFIX))}
@@ -304,3 +308,49 @@ def test_the_image_gets_all_that_the_wheel_is_made_of() -> None:
     let_in = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
     for template in ("envoy.yaml", "gateway.yaml"):
         assert f"!deploy/{template}" in let_in
+
+
+# --- what others build on it ---
+
+KUSTOMIZATION = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+
+
+def built_on(folder: Path, text: str) -> tuple[Object, ...]:
+    """A kustomization beside a copy of this repository's manifests, in the folder `remora`."""
+    shutil.copytree(DEPLOY, folder / "remora" / "deploy")
+    (folder / "kustomization.yaml").write_text(text)
+    return rendered(folder)
+
+
+def test_the_example_of_the_documentation_does_what_it_says(tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "kubernetes.md").read_text()
+    (example,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", page, re.DOTALL)
+    (tmp_path / "policy.yaml").write_text("preset: frugal\n")
+    found = built_on(tmp_path, example)
+    template = of(found, "Deployment", "triton")["spec"]["template"]
+    assert container(template, "remora")["image"] == "your.registry/remora:0.1.0"
+    assert container(template, "triton")["image"] == "your.registry/tritonserver:25.10-py3"
+    assert of(found, "ConfigMap", "remora-policy")["data"] == {"policy.yaml": "preset: frugal\n"}
+    claim = of(found, "PersistentVolumeClaim", "models")
+    assert claim["spec"]["storageClassName"] == "your-shared-files"
+
+
+def test_external_metrics_come_with_a_component(tmp_path: Path) -> None:
+    lists = (
+        "resources: [remora/deploy/overlays/fleet]\n"
+        "components: [remora/deploy/components/external-metrics]\n"
+    )
+    found = built_on(tmp_path, KUSTOMIZATION + lists)
+    names = {each["metadata"]["name"] for each in kinds(found, "APIService")}
+    assert "v1beta1.external.metrics.k8s.io" in names
+    template = of(found, "Deployment", "remora-fleet")["spec"]["template"]
+    environment = {each["name"]: each.get("value") for each in container(template, "fleet")["env"]}
+    assert environment["REMORA_FLEET_EXTERNAL_METRICS"] == "true"
+    assert environment["REMORA_FLEET_LOG_FORMAT"] == "json"
+
+
+def test_all_workloads_move_to_another_namespace_together(tmp_path: Path) -> None:
+    lists = "namespace: elsewhere\nresources: [remora/deploy/overlays/gateway]\n"
+    for each in built_on(tmp_path, KUSTOMIZATION + lists):
+        where = each["metadata"].get("namespace", each["metadata"]["name"])
+        assert where == "elsewhere"
