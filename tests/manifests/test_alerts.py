@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import subprocess
@@ -215,24 +214,26 @@ def test_prometheus_takes_the_rules(promtool: str, tmp_path: Path) -> None:
     _run(promtool, "check", "rules", str(path))
 
 
-@pytest.mark.parametrize("name", ALERTS)
-def test_it_fires_where_it_should_and_nowhere_else(
-    promtool: str, tmp_path: Path, name: str
-) -> None:
+def test_each_fires_where_it_should_and_nowhere_else(promtool: str, tmp_path: Path) -> None:
+    files = [_tests(name, tmp_path) for name in CASES]
+    _run(promtool, "test", "rules", *map(str, files))
+
+
+def _tests(name: str, folder: Path) -> Path:
+    """A file for promtool, and beside it the one rule that it is about."""
     # Prometheus would compare annotations too, word by word.
-    rule = copy.deepcopy(ALERTS[name])
-    del rule["annotations"]
-    group = {"name": "one", "rules": [rule]}
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [group]}))
+    rule = {key: value for key, value in ALERTS[name].items() if key != "annotations"}
+    rules = folder / f"{name}.yaml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": [rule]}]}))
     tests: list[dict[str, Any]] = []
     for case in CASES[name]:
         labels = {**rule["labels"], **case.labels}
         tests.append(_test(name, case.fires, case.at, [{"exp_labels": labels}]))
         tests.append(_test(name, case.quiet, case.at, []))
-    whole = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
-    path = tmp_path / "test.yaml"
+    whole = {"rule_files": [rules.name], "evaluation_interval": "1m", "tests": tests}
+    path = folder / f"{name}-test.yaml"
     path.write_text(yaml.safe_dump(whole))
-    _run(promtool, "test", "rules", str(path))
+    return path
 
 
 def _test(name: str, series: Series, at: str, expected: list[dict[str, Any]]) -> dict[str, Any]:
@@ -296,3 +297,26 @@ def test_the_monitors_find_the_pods_that_the_overlays_make() -> None:
             for port in each.get("ports", ())
         }
         assert ports <= declared
+
+
+def test_the_adapters_rule_is_a_query_for_the_metric_that_the_autoscaler_reads(
+    promtool: str, tmp_path: Path
+) -> None:
+    found = rendered(DEPLOY / "overlays" / "prometheus-adapter")
+    (rule,) = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["config.yaml"])["rules"]
+    (hpa,) = kinds(found, "HorizontalPodAutoscaler")
+    (metric,) = (each["pods"]["metric"]["name"] for each in hpa["spec"]["metrics"])
+    assert rule["name"]["as"] == metric
+    # As the adapter fills it in.
+    query = rule["metricsQuery"]
+    for placeholder, text in (
+        ("<<.GroupBy>>", "pod"),
+        ("<<.Series>>", metric),
+        ("<<.LabelMatchers>>", 'namespace="models",pod=~"a|b"'),
+    ):
+        query = query.replace(placeholder, text)
+    assert query == 'max by (pod) (remora_load{namespace="models",pod=~"a|b"})'
+    path = tmp_path / "rules.yaml"
+    groups = [{"name": "one", "rules": [{"record": "query:one", "expr": query}]}]
+    path.write_text(yaml.safe_dump({"groups": groups}))
+    _run(promtool, "check", "rules", str(path))
