@@ -166,6 +166,7 @@ PODS = Dashboard(
             gauge("Leaving", "remora_leaving", "pod"),
             gauge("Leaving with what no peer holds", "remora_leaving_unshared_models", "pod"),
             gauge("Gossip: connected", "remora_gossip_connected", "pod"),
+            gauge("Residents, by who holds them too", "remora_gossip_residents", "elsewhere"),
             gauge("Gossip: peers", "remora_gossip_peers", "pod"),
             rate("Gossip: messages", "remora_gossip_messages_total", "direction", "mps"),
             rate("Gossip: content", "remora_gossip_bytes_total", "direction", "Bps"),
