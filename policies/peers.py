@@ -110,6 +110,10 @@ class Fleet:
             self.settle(self._staying())
         return self._places or Places.of([self.place])
 
+    def holds(self, model: str) -> bool:
+        """Whether any peer has ``model``."""
+        return model in self._warm or model in self._leaving
+
     @property
     def upcoming(self) -> Places | None:
         """The pods that stay, where they are others than those of `places`."""

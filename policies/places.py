@@ -44,7 +44,8 @@ class Places:
         return (*found, *(key for key in self.keys if key not in found))[:wanted]
 
     def _tried(self, model: str) -> Iterator[str]:
-        if not self.keys:
+        if len(self.keys) < 2:
+            yield from self.keys
             return
         if len(self.keys) == 1:
             yield self.keys[0]

@@ -23,8 +23,6 @@ from policies.places import Places
 from simulations.fleet.member import Member
 from simulations.pod.agenda import Agenda
 
-# Of so many pods a model's requests may come to, sidecars know their rank.
-_DEPTH = 2
 _NEVER_S = -np.inf
 
 
@@ -93,7 +91,8 @@ class _Awaited:
 
 @dataclass(slots=True)
 class Broker:
-    """most: how many pods there may ever be. models: whose order every sidecar knows.
+    """most: how many pods there may ever be. models: each with the number of pods of its order that
+    have to know it though nobody asks them.
 
     said, delivered: messages to the broker, and from it. heard: of each pod's part of those.
     """
@@ -101,7 +100,7 @@ class Broker:
     spec: GossipSpec
     agenda: Agenda
     random: np.random.Generator
-    models: Sequence[str]
+    models: tuple[tuple[str, int], ...]
     most: int
     said: int = 0
     delivered: int = 0
@@ -134,6 +133,21 @@ class Broker:
         self._members[member.number] = member
         if not self._down:
             self._connect(member.number, now_s)
+
+    def are_there(self, members: Sequence[Member], now_s: float) -> None:
+        """``members`` have been there for long, and all know of each other."""
+        for member in members:
+            self._members[member.number] = member
+            self._connected[member.number] = True
+            self._latest[member.number] = 1
+            # Heartbeats of the past came at moments of their own.
+            self._said_s[member.number] = now_s - self.random.random() * self._pace.heartbeat_s
+            said_s = float(self._said_s[member.number])
+            self._retained[member.number] = _Said(1, said_s, member.told())
+        for member in members:
+            for of, said in self._retained.items():
+                if of != member.number:
+                    self._hear(member.number, of, said, said.at_s)
 
     def loses(self, member: Member, now_s: float) -> None:
         """``member`` is gone, and its connection breaks."""
@@ -291,24 +305,21 @@ class Broker:
         self.healed += [Healed(each.what, each.from_s, None) for each in self._awaited]
         self._awaited.clear()
 
-    # What each sidecar should know of, though nobody has asked it.
+    # What each sidecar makes of it.
 
     def look_around(self, members: Iterable[Member]) -> None:
         for member in members:
-            if member.fleet is None:
-                continue
-            if member.has_other_peers:
-                member.learn(
-                    _sent_to(member.fleet.places, tuple(self.models)).get(member.place, ())
-                )
-            member.look_around()
+            member.look_around(self._sent_to)
+
+    def _sent_to(self, places: Places) -> Mapping[str, frozenset[str]]:
+        return _sent_to(places, self.models)
 
 
 @lru_cache(maxsize=8)
-def _sent_to(places: Places, models: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
-    """Of each pod, the models whose requests are sent there, or would be next."""
+def _sent_to(places: Places, models: tuple[tuple[str, int], ...]) -> Mapping[str, frozenset[str]]:
+    """Of each pod, the models that it has to know."""
     found: dict[str, list[str]] = {}
-    for model in models:
-        for place in places.order(model, _DEPTH):
+    for model, pods in models:
+        for place in places.order(model, pods):
             found.setdefault(place, []).append(model)
-    return found
+    return {place: frozenset(sent) for place, sent in found.items()}

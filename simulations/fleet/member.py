@@ -6,13 +6,15 @@ or once it is among the pods that the model's requests are sent to. Refuses to k
 travels (`simulations.fleet.broker`) and who sends requests here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from policies.demand import rates
 from policies.peers import Fleet, Peer, per_hour
+from policies.places import Places
 from policies.policy import Policy
 from policies.snapshot import Model, ModelState
 from simulations.outcome import Stay
@@ -23,6 +25,7 @@ from simulations.scaling.replica import Requests
 from simulations.workloads.arrivals import Arrivals, Workload, joined
 from simulations.workloads.catalogue import Catalogue
 
+SentTo = Callable[[Places], Mapping[str, AbstractSet[str]]]
 PORT = 9482
 _NOTHING = Cold()
 
@@ -64,6 +67,7 @@ class Member:
     _taken: list[Arrivals] = field(default_factory=list)
     _stale: set[str] = field(default_factory=set)
     _all_stale: bool = True
+    _sent_here: AbstractSet[str] = frozenset()
 
     def __post_init__(self) -> None:
         world = self.world
@@ -189,23 +193,23 @@ class Member:
             self.fleet.gone(name)
             self._all_stale = True
 
-    def learn(self, models: Iterable[str]) -> None:
-        """These models' requests are sent here, or would be next."""
-        for model in models:
-            self._pod.learn(model)
-
-    @property
-    def has_other_peers(self) -> bool:
-        """Others have come or gone since the last `look_around`."""
-        return self._all_stale
-
-    def look_around(self) -> None:
-        """The next tick sees what has been heard."""
-        if self.fleet is None or not (self._all_stale or self._stale):
+    def look_around(self, sent_to: SentTo) -> None:
+        """The next tick sees what has been heard. sent_to: of each place, the models whose requests
+        go there, or of which it is to hold a copy; it gets to know those that there are."""
+        fleet = self.fleet
+        if fleet is None or not (self._all_stale or self._stale):
             return
+        if self._all_stale:
+            self._sent_here = sent_to(fleet.places).get(self.place, frozenset())
+            heard = self._sent_here
+        else:
+            heard = self._sent_here & self._stale
+        for model in sorted(heard):
+            if fleet.holds(model) or self.world.policy.copies(model):
+                self._pod.learn(model)
         known = self._pod.known_models
         models = known if self._all_stale else self._stale & known
-        for model, copies in self.fleet.copies(sorted(models)).items():
+        for model, copies in fleet.copies(sorted(models)).items():
             self._pod.hear(model, copies)
         self._stale.clear()
         self._all_stale = False

@@ -5,11 +5,12 @@ each has in flight, counted anew at every step of the run and estimated within i
 what pods hold.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 
@@ -18,13 +19,14 @@ from simulations.fleet.member import Member
 from simulations.scaling.routing import picked
 from simulations.workloads.arrivals import Arrivals
 
-# How far down its order a model's requests may go.
+# So many other pods a request is offered to when its model's own has too many.
 _TRIED = 8
 
 
 class RoutingName(StrEnum):
     """random: any pod that is healthy, as kube-proxy has it. by-model: one pod for a model, and
-    its next when that one has too many requests in flight."""
+    when that one has too many requests in flight another, the same one as long as no pod comes or
+    goes; Envoy shuffles them anew for each model, and not by their order in its table."""
 
     RANDOM = "random"
     BY_MODEL = "by-model"
@@ -71,8 +73,7 @@ class ByModel:
         for model in block.model.tolist():
             order = self._orders.get(model)
             if order is None:
-                tried = places.order(self.names[model], _TRIED)
-                order = self._orders[model] = [numbers[place] for place in tried]
+                order = self._orders[model] = self._order(self.names[model], numbers)
             pod = order[0]
             if self.balance:
                 most = max(1, ceil((total + 1) * self.balance / len(pods)))
@@ -83,6 +84,13 @@ class ByModel:
                 total += share
             chosen.append(pod)
         return _split(block, chosen, pods)
+
+    def _order(self, model: str, numbers: Mapping[str, int]) -> list[int]:
+        """The model's own pod, and who gets what is too much for it."""
+        home = self._places.first(model)
+        assert home is not None, "there is a pod at least"
+        shuffled = np.random.default_rng(crc32(model.encode())).permutation(len(numbers))
+        return list(dict.fromkeys([numbers[home], *shuffled[:_TRIED].tolist()]))
 
 
 def _split(

@@ -99,12 +99,16 @@ class Run:
         most = setting.fleet.pods + sum(self._new(change) for change in setting.churn)
         if self.gossip:
             random = np.random.default_rng([setting.seed, 3])
-            self.broker = Broker(setting.gossip, self._agenda, random, names, most)
+            told = tuple((name, max(1, setting.policy.copies(name))) for name in names)
+            self.broker = Broker(setting.gossip, self._agenda, random, told, most)
         for change in setting.churn:
             self._agenda.at(change.at_s, partial(self._change, change))
         for _ in range(setting.fleet.pods):
             # Sidecars do not tick all at the same moment.
-            self._begin(0.0, began_s=-self._random.random() * self.setting.policy.tick_s)
+            self._made(began_s=-self._random.random() * setting.policy.tick_s, ready_s=0.0)
+        if self.broker is not None:
+            self.broker.are_there(self.members, 0.0)
+            self.broker.look_around(self.members)
 
     def outcome(self, name: str) -> Outcome:
         setting = self.setting
@@ -192,12 +196,16 @@ class Run:
     def _present(self) -> list[Member]:
         return [member for member in self.members if member.is_here]
 
-    def _begin(self, now_s: float, began_s: float) -> None:
-        ready_s = now_s + (self.setting.fleet.ready_s if now_s > 0 else 0.0)
+    def _made(self, began_s: float, ready_s: float) -> Member:
         member = Member(len(self.members), self._world, began_s, ready_s)
-        self.members.append(member)
-        if self.broker is not None:
+        if self.gossip:
             member.fleet = Fleet(member.place)
+        self.members.append(member)
+        return member
+
+    def _begin(self, now_s: float) -> None:
+        member = self._made(now_s, now_s + self.setting.fleet.ready_s)
+        if self.broker is not None:
             self.broker.joins(member, now_s)
 
     def _change(self, change: Change, now_s: float) -> None:
@@ -229,11 +237,8 @@ class Run:
         self._agenda.at(now_s + notice_s, partial(self._lose, member))
 
     def _add(self, pods: int, now_s: float) -> None:
-        def begin(at_s: float) -> None:
-            self._begin(at_s, began_s=at_s)
-
         for _ in range(pods):
-            self._agenda.at(now_s + self.setting.fleet.start_s, begin)
+            self._agenda.at(now_s + self.setting.fleet.start_s, self._begin)
 
     def _roll(self, left: Sequence[Member], rollout: Rollout, now_s: float) -> None:
         """So many at a time: the new ones come first, and when they are ready the old ones go."""
