@@ -160,17 +160,18 @@ class Member:
             self.gone_s = now_s
             wait_s[taken.time_s + wait_s > now_s] = np.inf
         self.requests = Requests(taken.time_s, wait_s)
+        inside_s = now_s - self.began_s
         self.stays = tuple(
             Stay(
                 stay.model,
                 stay.from_s + self.began_s,
-                min(now_s, stay.ready_s + self.began_s),
-                min(now_s, stay.to_s + self.began_s),
+                stay.ready_s + self.began_s if stay.ready_s < inside_s else now_s,
+                stay.to_s + self.began_s if stay.to_s < inside_s else now_s,
             )
             for stay in outcome.stays
-            if stay.from_s + self.began_s < now_s
+            if stay.from_s < inside_s
         )
-        self._taken, self.residents = [], set()
+        self._taken = []
         del self._pod
 
     # What its sidecar knows of others.

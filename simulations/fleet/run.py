@@ -122,8 +122,7 @@ class Run:
                 self._warmed_up()
             is_last = to_s >= duration_s
             self._route(arrivals.before(np.inf if is_last else to_s), from_s)
-            present = self._present()
-            for member in present:
+            for member in self._present():
                 member.until(to_s)
             while self._agenda.next_s <= to_s:
                 self._agenda.do_next()
@@ -133,7 +132,7 @@ class Run:
                     self.broker.forget_silent(to_s)
                 self.broker.speak(to_s)
                 self.broker.note_agreement(to_s)
-                self.broker.look_around(present)
+                self.broker.look_around(self._present())
         return self._end(name, duration_s)
 
     def _end(self, name: str, duration_s: float) -> Outcome:
