@@ -1,4 +1,5 @@
-"""What was learned about models and outlives a restart: footprints and load times.
+"""What was learned about models and outlives a restart: footprints, load times, and which files
+they were loaded from.
 
 Owns the learned values and their file. Refuses to know how they were measured and what
 they are used for. They can all be learned again, so no trouble with the file stops
@@ -10,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from threading import Lock
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from policies.snapshot import HOST
+from policies.snapshot import HOST, ErrorClass
 
 VERSION = 1
 KEPT_FOOTPRINTS = 5
 LATEST_WEIGHT = 0.3
 _TOLD_ENTRIES = 3
 
+E = TypeVar("E")
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -65,10 +68,48 @@ def _of_many(device: str, samples: Sequence[int]) -> int:
     return samples[(len(samples) - 1) // 2] if device == HOST else samples[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A model as it was before it left for changed files: what it takes to have that again.
+
+    parts: what it was served from. versions: those that it served.
+    config: what Triton ran it with, as JSON.
+    """
+
+    parts: Mapping[str, str]
+    versions: tuple[str, ...]
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Changed files that failed to load."""
+
+    revision: str
+    at_s: Seconds
+    error_class: ErrorClass
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The copy of a model that is in memory, or was before it was swapped.
+
+    parts: digests of what it was loaded from; None when unknown.
+    """
+
+    parts: Mapping[str, str] | None = None
+    former: Former | None = None
+    refused: Refused | None = None
+
+
+_NO_COPY = Copy()
 _ENTRY = TypeAdapter(Learned)
+_COPY = TypeAdapter(Copy)
 _FOOTPRINT = TypeAdapter(Mapping[str, Bytes])
 _SECONDS = TypeAdapter(Seconds)
 _ENTRIES = TypeAdapter(dict[str, Learned])
+_COPIES = TypeAdapter(dict[str, Copy])
 
 
 class LearnedStore:
@@ -81,7 +122,9 @@ class LearnedStore:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._models: dict[str, Learned] = {}
+        self._copies: dict[str, Copy] = {}
         self._dirty = False
+        self._saving = Lock()
         self._problem: str | None = None
         if path is not None:
             self._load(path)
@@ -93,6 +136,18 @@ class LearnedStore:
 
     def get(self, model: str) -> Learned | None:
         return self._models.get(model)
+
+    def copy(self, model: str) -> Copy:
+        return self._copies.get(model, _NO_COPY)
+
+    def take_copy(self, model: str, copy: Copy) -> None:
+        """Remember ``copy`` as the one of ``model``; an empty one is as good as none."""
+        if copy == self.copy(model):
+            return
+        self._copies[model] = copy
+        if copy == _NO_COPY:
+            del self._copies[model]
+        self._dirty = True
 
     def learn_footprint(
         self, model: str, by_device: Mapping[str, int], at_s: float, revision: str | None
@@ -135,13 +190,21 @@ class LearnedStore:
     def save(self) -> None:
         """Write the file if anything changed; it is whole or it is the one before.
 
-        Blocks on the disk: the loop calls it in a thread, one call at a time.
+        Blocks on the disk, so the loop calls it in a thread.
         """
+        with self._saving:
+            self._save()
+
+    def _save(self) -> None:
         if self._path is None or not self._dirty:
             return
         # Cleared first, so that what is learned while the disk is busy is saved next time.
         self._dirty = False
-        document = {"version": VERSION, "models": _dumped(dict(self._models))}
+        document = {
+            "version": VERSION,
+            "models": _dumped(_ENTRIES, dict(self._models)),
+            "copies": _dumped(_COPIES, dict(self._copies)),
+        }
         try:
             _replace_file(self._path, to_json(document, indent=1))
         except OSError as error:
@@ -167,11 +230,13 @@ class LearnedStore:
             self._problem = f"learned values cannot be read: {error}"
             return
         try:
-            entries = _entries(content)
+            entries, copies = _entries(content)
         except _UnusableError as error:
             self._problem = f"{path}: {error}; {_set_aside(path)}"
             return
-        self._models, dropped = _accepted(entries)
+        self._models, dropped = _accepted(_ENTRY, entries)
+        self._copies, dropped_copies = _accepted(_COPY, copies)
+        dropped += dropped_copies
         if dropped:
             told = "; ".join(dropped[:_TOLD_ENTRIES])
             more = f"; and {len(dropped) - _TOLD_ENTRIES} more" * (len(dropped) > _TOLD_ENTRIES)
@@ -183,8 +248,8 @@ class _UnusableError(Exception):
     """A file of which nothing can be used."""
 
 
-def _entries(content: bytes) -> dict[str, Any]:
-    """The models' entries as the file has them, not yet looked at one by one."""
+def _entries(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entries of models and of copies as the file has them, not yet looked at one by one."""
     try:
         document = from_json(content)
     except ValueError as error:
@@ -194,25 +259,26 @@ def _entries(content: bytes) -> dict[str, Any]:
     version = document.get("version")
     if version != VERSION:
         raise _UnusableError(f"its version is {version!r}, and this Remora knows {VERSION}")
-    entries: dict[str, Any] = document["models"]
-    return entries
+    # Files from before copies were remembered have none.
+    copies = document.get("copies")
+    return document["models"], copies if isinstance(copies, dict) else {}
 
 
-def _accepted(entries: dict[str, Any]) -> tuple[dict[str, Learned], list[str]]:
-    models: dict[str, Learned] = {}
+def _accepted(adapter: TypeAdapter[E], entries: dict[str, Any]) -> tuple[dict[str, E], list[str]]:
+    accepted: dict[str, E] = {}
     dropped: list[str] = []
     for name, entry in entries.items():
         try:
-            models[name] = _ENTRY.validate_python(entry)
+            accepted[name] = adapter.validate_python(entry)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join([name, *map(str, first["loc"])])
             dropped.append(f"{where}: {first['msg']}")
-    return models, dropped
+    return accepted, dropped
 
 
-def _dumped(models: dict[str, Learned]) -> dict[str, Any]:
-    dumped: dict[str, Any] = _ENTRIES.dump_python(models, mode="json", exclude_defaults=True)
+def _dumped(adapter: TypeAdapter[dict[str, E]], entries: dict[str, E]) -> dict[str, Any]:
+    dumped: dict[str, Any] = adapter.dump_python(entries, mode="json", exclude_defaults=True)
     return dict(sorted(dumped.items()))
 
 

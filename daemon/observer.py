@@ -21,6 +21,7 @@ from daemon.metrics import Activity, CounterDeltas, DeviceGauges, Exposition, Sc
 from daemon.repository import OnDisk, Repository, configured
 from daemon.traffic import Traffic
 from daemon.triton import Served, Triton, TritonError
+from daemon.versions import Versions
 from policies.peers import Copies
 from policies.policy import Policy
 from policies.snapshot import (
@@ -36,6 +37,8 @@ from policies.snapshot import (
 log = logging.getLogger("remora.observer")
 
 SURVEY_EVERY_S = 5.0
+SURVEY_OFTEN_S = 1.0
+"""While files go on changing: whether they have settled is told by a look, not by time alone."""
 PROBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 5.0
 CONFIGURATIONS_AT_ONCE = 8
@@ -50,7 +53,7 @@ _NOTHING_MISSED = Missed()
 class _Look:
     """What one snapshot is made of beside Triton's own answers.
 
-    ours, draining: what our own hand was doing when the asking began.
+    ours, draining, updating, former: what our own hand was doing when the asking began.
     busy_s: for how long each model's executions kept instances busy since the last look.
     """
 
@@ -62,6 +65,8 @@ class _Look:
     at_door: Mapping[str, AtDoor]
     copies: Mapping[str, Copies | None]
     busy_s: Mapping[str, float]
+    updating: frozenset[str]
+    former: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -81,6 +86,7 @@ class Observer:
     heard: Callable[[str, int | None], Learned | None] = lambda _name, _file_bytes: None
     copies: Callable[[Iterable[str]], Mapping[str, Copies | None]] = lambda _models: {}
     leaves: Callable[[], bool] = lambda: False
+    versions: Versions = field(init=False)
     problems: dict[str, str] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
     _deltas: CounterDeltas = field(default_factory=CounterDeltas)
@@ -101,6 +107,9 @@ class Observer:
     _probed_at_s: dict[str, float] = field(default_factory=dict)
     _probes: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.versions = Versions(self.learned)
+
     async def observe(self, policy: Policy, actuator: Actuator) -> Snapshot:
         """One snapshot. Triton's silence gives the last known one, marked unreachable.
 
@@ -109,6 +118,7 @@ class Observer:
         memory must not be promised to another.
         """
         ours, draining = actuator.states(), actuator.draining()
+        updating, former = actuator.updating(), actuator.former()
         served, exposition, _ = await asyncio.gather(
             self._ask_triton(), self._scrape(), self._survey_repository()
         )
@@ -129,7 +139,10 @@ class Observer:
         busy_s = self._busy_since(served)
         missed, at_door = self.demand.take(now_s), self.gate.take()
         copies = self.copies(served)
-        look = _Look(policy, now_s, ours, draining, missed, at_door, copies, busy_s)
+        look = _Look(
+            policy, now_s, ours, draining, missed, at_door, copies, busy_s, updating, former
+        )
+        self._compare(look, served)
         models = {name: self._model(look, served[name], actuator) for name in sorted(served)}
         self._remember(models)
         self.last = Snapshot(
@@ -145,8 +158,11 @@ class Observer:
 
     # What an actuator tells (its Witness).
 
-    def began(self, name: str, *, is_load: bool) -> None:
-        self.measuring.began(name, is_load=is_load)
+    def began(self, name: str, *, is_load: bool, beside: bool = False) -> None:
+        # What a device's use grows by while one copy takes another's place is no model's size.
+        self.measuring.began(name, is_load=is_load and not beside)
+        if is_load:
+            self.versions.began(name, (name, *self._steps_read_with(name)))
         if is_load and (on_disk := self._on_disk.get(name)):
             for step in (name, *on_disk.steps):
                 if disk := self._on_disk.get(step):
@@ -156,8 +172,17 @@ class Observer:
         self._sick.discard(name)
         self.learned.learn_load_time(name, took_s, started_at_s + took_s)
 
+    def _steps_read_with(self, name: str) -> tuple[str, ...]:
+        """Steps that a load of an ensemble loads with it, for the first time or again."""
+        on_disk, models = self._on_disk.get(name), self.last.models
+        steps = on_disk.steps if on_disk else ()
+        here = {s for s in steps if s in models and models[s].state is ModelState.READY}
+        return tuple(step for step in steps if step not in here or models[step].stale)
+
     def failed(self, name: str, failure: LoadFailure) -> None:
         self._failures[name] = failure
+        # The files that were read are in no memory, and the next load reads them again.
+        self._loaded_mtime_s.pop(name, None)
 
     def unloaded(self, name: str, took_s: float) -> None:
         self._sick.discard(name)
@@ -191,7 +216,8 @@ class Observer:
 
     async def _survey_repository(self) -> None:
         now_s = self.clock.now_s()
-        if self.repository is None or now_s - self._surveyed_at_s < SURVEY_EVERY_S:
+        every_s = SURVEY_OFTEN_S if self.versions.is_unsettled(now_s) else SURVEY_EVERY_S
+        if self.repository is None or now_s - self._surveyed_at_s < every_s:
             return
         self._surveyed_at_s = now_s
         try:
@@ -200,6 +226,7 @@ class Observer:
             self._trouble("model_repository", str(error))
         else:
             self._trouble("model_repository", None)
+            self.versions.looked(self._on_disk, now_s)
         self._note_sequences()
 
     def _trouble(self, source: str, text: str | None) -> None:
@@ -238,6 +265,14 @@ class Observer:
         self._traffic.sequence_idle_s = self.gate.sequence_idle_s = found
 
     # What is made of it.
+
+    def _compare(self, look: _Look, served: Mapping[str, Served]) -> None:
+        """Tells who follows the files which models serve, and which are gone."""
+        alone = [one for name, one in served.items() if name not in look.ours]
+        self.versions.saw(
+            [one.name for one in alone if one.state is ModelState.READY],
+            [one.name for one in alone if one.state is ModelState.UNLOADED],
+        )
 
     def _facts(self, name: str) -> OnDisk | None:
         return self._on_disk.get(name) or self._configured.get(name)
@@ -291,6 +326,9 @@ class Observer:
         )
         if state is ModelState.UNLOADED:
             self._traffic.left(name)
+        is_ready = state is ModelState.READY
+        updating = is_ready and (name in look.updating or served.more_come)
+        outdated_since_s = self.versions.outdated_since_s(name) if is_ready else None
         return Model(
             name=name,
             state=state,
@@ -302,7 +340,7 @@ class Observer:
             in_flight=requests.in_flight,
             in_flight_counted=requests.in_flight_counted,
             leases=requests.leases,
-            draining=name in look.draining and state is ModelState.READY,
+            draining=name in look.draining and is_ready,
             pending=activity.pending,
             served=activity.successes,
             queue_s=round(activity.queue_s, 6),
@@ -316,8 +354,14 @@ class Observer:
             sick=name in self._sick,
             forgotten=not served.known and name in self._were_ready,
             in_repository=served.in_repository,
+            updating=updating,
+            former=is_ready and not updating and (name in look.former or served.more_leave),
+            outdated_since_s=None if updating else outdated_since_s,
+            unusable=self.versions.unusable(name) if outdated_since_s is not None else None,
+            fallback=() if is_ready else self.versions.fallback(name),
+            stateful=on_disk is not None and on_disk.sequence_idle_s is not None,
             revision=on_disk.revision or None if on_disk else None,
-            failure=self._failures.get(name),
+            failure=self._failures.get(name) or self.versions.failure(name),
             copies=look.copies.get(name),
         )
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ class OnDisk:
     instances: how many executions can run at once; None where Triton itself decides.
     sequence_idle_s: its requests belong to sequences, which an unload would tear, and Triton
         ends one that is quiet for so long; None where requests stand alone.
-    revision: changes whenever its files do, compiled bytecode apart.
+    versions: a digest of each version's folder, by its number, and rest of all other files;
+        compiled bytecode apart. served: the versions among them that Triton would serve.
+    revision: changes whenever files do that it would be served from.
     newest_mtime_s: time of its newest file or folder, bytecode and its own folder too, since
         Triton compares those: what is newer can make the next load a full one.
     broken: why its configuration cannot be used; None when it can, or is not there.
@@ -57,9 +59,17 @@ class OnDisk:
     gpus: tuple[int, ...] | None = ()
     instances: int | None = None
     sequence_idle_s: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    rest: str = ""
+    served: tuple[str, ...] = ()
     revision: str = ""
     newest_mtime_s: float = 0.0
     broken: str | None = None
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """What it would be served from: digests by version, and of all other files by ""."""
+        return {"": self.rest, **{number: self.versions[number] for number in self.served}}
 
 
 _Stamp = tuple[int, int]
@@ -202,10 +212,16 @@ def _sequence_idle_s(config: Any) -> float | None:
 def _read(name: str, folder: str, stamps: _Stamps) -> OnDisk:
     below = {path[len(folder) :]: stamp for path, stamp in stamps.items()}
     config, broken = _config(name, folder)
+    digests = _digests(below)
+    rest, found = digests.pop("", ""), sorted(map(int, digests))
+    served = tuple(str(v) for v in _served_versions(config, found) if str(v) in digests)
     return replace(
         configured(name, config),
         file_bytes=_served_bytes(config, below),
-        revision=_revision(below),
+        versions=digests,
+        rest=rest,
+        served=served,
+        revision=_digest([rest, *(f"{number} {digests[number]}" for number in served)]),
         newest_mtime_s=max((mtime_ns for mtime_ns, _ in stamps.values()), default=0) / 1e9,
         broken=broken,
     )
@@ -295,15 +311,23 @@ def _instances(config: Any) -> int | None:
     return sum(counts) or None
 
 
-def _revision(below: _Stamps) -> str:
-    digest = hashlib.sha256()
+def _digests(below: _Stamps) -> dict[str, str]:
+    """A digest of each version's folder by its number, and of all other files by ""."""
+    lines: dict[str, list[str]] = {}
     for path, (mtime_ns, size_bytes) in sorted(below.items()):
         if path.endswith(os.sep):
             # A folder's own time changes when bytecode is written into it.
             mtime_ns = size_bytes = 0
         if not _is_bytecode(path):
-            digest.update(f"{path}\0{size_bytes}\0{mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
+            first, is_below, _ = path.partition(os.sep)
+            part = first if is_below and _VERSION.fullmatch(first) else ""
+            lines.setdefault(part, []).append(f"{path}\0{size_bytes}\0{mtime_ns}")
+    return {part: _digest(each) for part, each in lines.items()}
+
+
+def _digest(lines: Iterable[str]) -> str:
+    text = "\n".join(lines)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _is_bytecode(path: str) -> bool:

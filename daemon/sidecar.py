@@ -24,6 +24,7 @@ from daemon.observer import Observer
 from daemon.policyfile import PolicyFile
 from daemon.telemetry import Latest, Telemetry
 from daemon.triton import Triton
+from daemon.versions import Outcome
 from policies.actions import Action, Load, Plan
 from policies.history import History
 from policies.journal import Tick
@@ -75,7 +76,9 @@ class Sidecar:
         latest = Latest(self.policy_file.policy, self.observer.last, nothing)
         self.telemetry = Telemetry(latest, self.gate)
         witness = Witness(self.observer, self.telemetry)
-        self.actuator = Actuator(self.triton, self.clock, witness, self.gate, self.wake)
+        self.actuator = Actuator(
+            self.triton, self.clock, witness, self.gate, self.wake, self.observer.versions
+        )
         self.gate.wake = self.wake
 
     @property
@@ -190,8 +193,8 @@ class Witness:
     observer: Observer
     telemetry: Telemetry
 
-    def began(self, name: str, *, is_load: bool) -> None:
-        self.observer.began(name, is_load=is_load)
+    def began(self, name: str, *, is_load: bool, beside: bool = False) -> None:
+        self.observer.began(name, is_load=is_load, beside=beside)
 
     def loaded(self, name: str, started_at_s: float, took_s: float) -> None:
         self.telemetry.load_seconds.observe(took_s)
@@ -208,9 +211,15 @@ class Witness:
     def ended(self, name: str, *, well: bool) -> None:
         self.observer.ended(name, well=well)
 
+    def updated(self, name: str, outcome: Outcome) -> None:
+        log.info("%s: changed files: %s", name, outcome.replace("_", " "))
+        self.telemetry.updates.labels(outcome.value).inc()
+
 
 def _told(action: Action) -> str:
     if isinstance(action, Load):
-        return f"load {action.model} ({action.reason})"
+        how = ", beside the old copy" if action.is_update else ""
+        what = ", version ".join(("", *map(str, action.versions)))
+        return f"load {action.model} ({action.reason}{how}{what})"
     room = f" for {action.for_model}" if action.for_model else ""
     return f"unload {action.model} ({action.reason}{room})"

@@ -96,6 +96,19 @@ DESCRIPTIONS = (
         "Measured use beyond that of the models.",
     ),
     ("remora_actions_total", "counter", "action reason", "Loads and unloads decided."),
+    (
+        "remora_updates_total",
+        "counter",
+        "outcome",
+        "Changed files of resident models: loaded beside the old copy, or swapped for it; refused "
+        "by Triton; rolled back, the versions from before serving again.",
+    ),
+    (
+        "remora_model_outdated_seconds",
+        "gauge",
+        "model",
+        "For how long the model has served from other files than those on the disk, while it does.",
+    ),
     ("remora_load_failures_total", "counter", "error_class", "Failed loads."),
     ("remora_load_seconds", "histogram", "", "Duration of loads."),
     ("remora_unload_seconds", "histogram", "", "Duration of unloads."),
@@ -143,6 +156,7 @@ class Telemetry:
     tick_seconds: Histogram = field(init=False)
     tick_errors: Counter = field(init=False)
     reloads: Counter = field(init=False)
+    updates: Counter = field(init=False)
     door_requests: Counter = field(init=False)
     door_waits: Histogram = field(init=False)
     arrivals: dict[str, float] = field(default_factory=dict)
@@ -156,6 +170,7 @@ class Telemetry:
         self.load_seconds = self._histogram("remora_load_seconds", _SECONDS)
         self.unload_seconds = self._histogram("remora_unload_seconds", _SECONDS)
         self.tick_seconds = self._histogram("remora_tick_seconds", _TICK_SECONDS)
+        self.updates = self._counter("remora_updates_total")
         self.door_requests = self._counter("remora_door_requests_total")
         self.door_waits = self._histogram("remora_door_wait_seconds", _WAIT_SECONDS)
         self.registry.register(_Gauges(self))
@@ -283,6 +298,14 @@ def _model_gauges(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
             ((n, "counted" if m.in_flight_counted else "estimated"), m.in_flight)
             for n, m in models
             if m.state is ModelState.READY
+        ),
+    )
+    yield _gauge(
+        "remora_model_outdated_seconds",
+        (
+            ((n,), max(0.0, snapshot.now_s - m.outdated_since_s))
+            for n, m in models
+            if m.outdated_since_s is not None
         ),
     )
     yield _gauge("remora_model_leases", (((n,), m.leases) for n, m in models))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from google.protobuf.json_format import MessageToJson, Parse
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -111,6 +112,8 @@ class Served:
     busy_s: for how long executions have kept instances busy since it was loaded, all together.
     success_count, fail_count: requests since it was loaded; 0 while it is not.
     in_repository: False for one that serves although its folder is gone.
+    versions: those that serve. more_come, more_leave: beside them, others are on their way in, or
+        out; a new copy of a version that serves already shows in neither.
     """
 
     name: str
@@ -122,6 +125,9 @@ class Served:
     success_count: int = 0
     fail_count: int = 0
     in_repository: bool = True
+    versions: tuple[str, ...] = ()
+    more_come: bool = False
+    more_leave: bool = False
 
 
 @dataclass(slots=True)
@@ -155,10 +161,18 @@ class Triton:
             for name in {**listed, **running}
         }
 
-    async def load(self, name: str, timeout_s: float) -> None:
-        """Loads ``name``, and returns when it is READY."""
+    async def load(self, name: str, timeout_s: float | None, config: str | None = None) -> None:
+        """Loads ``name``, and returns when it is READY.
+
+        Of one that is READY, a new copy is loaded beside the old one if files have changed; it
+        takes the old one's place when it is READY, and the old one leaves when its requests have
+        ended. When the new one fails, the old one stays.
+
+        config: a whole configuration as JSON, in the place of the one on disk. It holds until
+        a load that finds changed files, or until the model was unloaded.
+        """
         try:
-            await self._client.load_model(name, client_timeout=timeout_s)
+            await self._client.load_model(name, config=config, client_timeout=timeout_s)
         except InferenceServerException as error:
             status, message = _told(error)
             raise _silence(status, message) or LoadRefused(
@@ -196,6 +210,18 @@ class Triton:
         except InferenceServerException as error:
             return tells_own_death(_told(error)[1], config)
         return False
+
+
+def written(config: ModelConfig) -> str:
+    """``config`` as JSON, as a load takes it."""
+    return MessageToJson(config, preserving_proto_field_name=True, indent=None)
+
+
+def restricted(config: str, versions: Iterable[int]) -> str:
+    """The configuration in ``config`` with ``versions`` alone to be served."""
+    found = Parse(config, ModelConfig(), ignore_unknown_fields=True)
+    found.version_policy.specific.versions[:] = sorted(versions)
+    return written(found)
 
 
 def classify(status: str, message: str) -> ErrorClass:
@@ -307,7 +333,16 @@ def _served(name: str, listed: Sequence[Any] | None, running: Sequence[Any]) -> 
         success_count=sum(int(row.inference_stats.success.count) for row in running),
         fail_count=sum(int(row.inference_stats.fail.count) for row in running),
         in_repository=listed is not None,
+        versions=_versions(listed, running),
+        more_come=ModelState.LOADING.value.upper() in states,
+        more_leave=ModelState.UNLOADING.value.upper() in states,
     )
+
+
+def _versions(listed: Sequence[Any] | None, running: Sequence[Any]) -> tuple[str, ...]:
+    if listed is None:
+        return tuple(row.version for row in running)
+    return tuple(row.version for row in listed if row.state == ModelState.READY.value.upper())
 
 
 def _state(states: set[str]) -> ModelState:

@@ -38,6 +38,11 @@ class Reason(StrEnum):
     INHERITED = "inherited", "Others hold it and are asked for it; its requests come here now."
     RESTORED = "restored", "It was resident before Triton restarted, and there is room."
     HEALED = "healed", "It left because it was sick, and there is room."
+    UPDATED = "updated", "Its files have changed since it was loaded."
+    ROLLED_BACK = (
+        "rolled_back",
+        "Its changed files failed to load, so the versions from before serve again.",
+    )
     # why a model leaves
     EVICTED = "evicted", "Another model is worth more than it, by the policy's hysteresis."
     IDLE = "idle", "Nobody used it for the policy's idle unload time."
@@ -66,6 +71,8 @@ class Reason(StrEnum):
         True,
     )
     BACKING_OFF = "backing_off", "It failed, and is tried again later.", True
+    OUTDATED = "outdated", "Its files have changed, and are not loaded yet."
+    UPDATE_REFUSED = "update_refused", "Its changed files cannot be loaded; it serves as it was."
     COOLING_DOWN = "cooling_down", "It has just been let go."
     CHURN_LIMIT = "churn_limit", "As many models were evicted of late as the policy allows."
     DEVICE_OVERUSED = "device_overused", "Memory is used beyond what the models account for."
@@ -79,7 +86,12 @@ class Load:
     first: declared callees to load before it, in order. The steps of an ensemble are
         not among them: Triton loads those with the ensemble, and loading them by
         hand first would make it load them a second time.
-    brings: every model that becomes resident by this action, ``model`` included.
+    brings: every model that becomes resident by this action, ``model`` included unless it is
+        there already.
+    copies: models that are there already and get a second copy, which takes the place of the
+        first once it can serve; the first serves until then.
+    versions: the only ones to load, whatever the configuration on disk says; empty for those
+        that it says.
     """
 
     model: str
@@ -87,6 +99,13 @@ class Load:
     first: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
     for_model: str | None = None
+    copies: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
+
+    @property
+    def is_update(self) -> bool:
+        """Whether ``model`` itself serves already, and goes on while its new copy loads."""
+        return self.model in self.copies
 
 
 @dataclass(frozen=True, slots=True)

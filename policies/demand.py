@@ -134,7 +134,7 @@ def _is_quiet(model: Model, past: ModelHistory) -> bool:
         has_left = model.state is not ModelState.UNLOADING or past.left_at_s is not None
         return past.resident_since_s is None and has_left
     is_used = model.in_flight or model.pending or model.leases
-    changes = past.resident_since_s is None or past.restore or past.failures
+    changes = past.resident_since_s is None or past.restore or past.swapped or past.failures
     return not is_used and not changes
 
 
@@ -255,9 +255,14 @@ def _with_state(policy: Policy, model: Model, past: ModelHistory, now_s: float) 
             present = replace(present, resident_since_s=now_s)
         if present.restore and not model.sick:
             present = replace(present, restore=False)
+        if present.swapped and not model.draining:
+            present = replace(present, swapped=False)
         if (
             present.failures
             and not model.sick
+            # While it serves as it was before, its files as they are have not been forgiven.
+            and model.outdated_since_s is None
+            and not model.updating
             and _resident_s(present, now_s) >= policy.loads.forgive_s
         ):
             present = _forgiven(present)

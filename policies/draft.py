@@ -48,7 +48,7 @@ class Draft:
         # A load that hangs in Triton for ever keeps its memory, but must not keep all others out.
         self.loading = sum(
             self.survey.is_loading_by_itself(name) and not self.survey.models[name].overdue
-            for name in self.survey.loading
+            for name in (*self.survey.loading, *self.survey.updating)
         )
         self._pin(name for name in self.survey.pinned if self.survey.is_here(name))
 
@@ -62,11 +62,12 @@ class Draft:
 
     def load(self, name: str, reason: Reason, need: Need) -> None:
         survey = self.survey
-        brings = survey.missing_members(name)
+        brings, copies = survey.missing_members(name), survey.copied_members(name)
         first = tuple(m for m in survey.units.callees_first(name) if m in brings)
-        self.loads.append(Load(name, reason, first, brings))
+        versions = survey.models[name].fallback if reason is Reason.ROLLED_BACK else ()
+        self.loads.append(Load(name, reason, first, brings, copies=copies, versions=versions))
         self.ledger.promise(need)
-        self.coming.update(brings)
+        self.coming.update((*brings, *copies))
         self._keep(name, reason)
         self.loading += 1
 
@@ -128,8 +129,13 @@ class Draft:
             past = models.get(name, NOTHING)
             models[name] = replace(past, unwanted_at_s=survey.now_s)
         for unload in self.unloads:
+            past = models.get(unload.model, NOTHING)
             if unload.reason is Reason.SICK:
-                models[unload.model] = replace(models[unload.model], restore=True)
+                past = replace(past, restore=True)
+            if past.swapped is not (unload.reason is Reason.UPDATED):
+                past = replace(past, swapped=unload.reason is Reason.UPDATED)
+            if past is not models.get(unload.model, NOTHING):
+                models[unload.model] = past
             if unload.for_model is not None:
                 for name in (unload.model, *unload.takes):
                     past = models.get(name, NOTHING)

@@ -29,6 +29,7 @@ class ModelHistory:
     unwanted_at_s: when the plan last let it go (the start of its cooldown).
     left_for: the model it makes, or made, room for, until that one has come in.
     restore: it was resident and vanished by no decision of ours, or heals.
+    swapped: it left to be loaded anew from changed files, and comes back before all others.
     failures: failed loads in a row. retry_at_s: no load before that.
     """
 
@@ -46,6 +47,7 @@ class ModelHistory:
     left_at_s: float | None = None
     unwanted_at_s: float | None = None
     restore: bool = False
+    swapped: bool = False
     failures: int = 0
     failed_at_s: float | None = None
     error_class: ErrorClass | None = None
@@ -80,6 +82,7 @@ class ModelHistory:
             left_at_s=self.left_at_s,
             unwanted_at_s=self.unwanted_at_s,
             restore=self.restore,
+            swapped=self.swapped,
             failures=self.failures,
             failed_at_s=self.failed_at_s,
             error_class=self.error_class,

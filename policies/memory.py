@@ -4,6 +4,7 @@ The invariant of the whole product stands here. On every device
 
     reserved = resident + loading x peak factor + unloading until Triton says unloaded
 
+(a second copy that loads beside the first, or a first that leaves after it, counts like any other)
 and a load is granted only while reserved, with it, stays within the limit. So by our own
 act reserved never exceeds the budget. The limit itself shrinks by memory that is used
 beyond what is accounted for: leaks, retained arenas, other processes.
@@ -48,7 +49,9 @@ class Ledger:
         self._policy = policy
         self._devices = snapshot.devices
         here = [m for m in snapshot.models.values() if m.state is not ModelState.UNLOADED]
-        self._moving = any(model.state is not ModelState.READY for model in here)
+        self._moving = any(
+            model.state is not ModelState.READY or model.updating or model.former for model in here
+        )
         self.accounts = {
             name: Account(_budget(policy, device)) for name, device in snapshot.devices.items()
         }
@@ -73,6 +76,11 @@ class Ledger:
                 settled[device] = settled.get(device, 0) + amount
                 if model.state is ModelState.UNLOADING:
                     leaving[device] = leaving.get(device, 0) + amount
+            if model.updating:
+                self.promise(self._peak(model))
+            elif model.former:
+                self.promise(footprint(model))
+                self.release(footprint(model))
         self.promise(settled)
         self.release(leaving)
         return settled
@@ -187,7 +195,7 @@ def _copied(snapshot: Snapshot, units: Units) -> frozenset[str]:
         if model.state is ModelState.LOADING
         for step in units.steps(name)
         if (member := snapshot.models.get(step))
-        if member.stale and member.state is ModelState.READY
+        if member.stale and member.state is ModelState.READY and not member.updating
     )
 
 

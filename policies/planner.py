@@ -6,7 +6,8 @@ or called for by the fleet (see `policies.copies`) is loaded if it fits, or make
 or is held with the reason why not. The worthiest come first, after
 those that are pinned and those that somebody has waited for longer than the policy's
 patience, or, while loads queue for slots, after those whose loads save most waiting; what is
-only foreseen comes after what is asked for.
+only foreseen comes after what is asked for. At last one resident whose files have changed is
+loaded anew (see `policies.updates`).
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
@@ -31,6 +32,7 @@ from policies.room import make_room
 from policies.snapshot import ModelState, Snapshot
 from policies.survey import Survey
 from policies.units import Units
+from policies.updates import falls_back, roll_in, swap_on
 
 
 def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
@@ -45,8 +47,11 @@ def plan(policy: Policy, snapshot: Snapshot, history: History) -> Plan:
     if not snapshot.leaving:
         _let_idle_go(draft)
         _let_spare_go(draft)
+        swap_on(draft)
     for name, reason in _candidates(draft):
         _admit(draft, name, reason)
+    if not snapshot.leaving:
+        roll_in(draft)
     _note_lost_pins(draft)
     _note_overuse(draft)
     return draft.plan()
@@ -56,7 +61,7 @@ def _heal(draft: Draft) -> None:
     """A sick model leaves with its callers, whoever pinned it: it serves nobody as it is."""
     survey = draft.survey
     for name in survey.residents():
-        if not survey.models[name].sick or name in draft.gone:
+        if not survey.models[name].sick or name in draft.gone or survey.models[name].updating:
             continue
         retry_at_s = survey.past(name).retry_at_s
         deaths = survey.past(name).failures
@@ -172,6 +177,9 @@ def _turn(survey: Survey, name: str, reasons: Mapping[str, Reason], queueing: bo
     members = survey.units.members(name)
     wanted = [member for member in members if member in reasons]
     is_pinned = reasons[name] is Reason.PINNED
+    if survey.comes_back(name):
+        # Its memory was its own a moment ago, and it only left to come back.
+        return -1, 0.0, -len(members), name
     pressing = max([survey.pressing(member) for member in wanted]) if queueing else 0.0
     if pressing > 0 and not is_pinned:
         return 1, -pressing, -len(members), name
@@ -189,6 +197,8 @@ def _why_wanted(survey: Survey, name: str) -> Reason | None:
         return Reason.DEMANDED if survey.models[name].waiting > 0 else None
     if name in survey.pinned_roots:
         return Reason.PINNED
+    if survey.comes_back(name):
+        return Reason.UPDATED
     if survey.is_wanted(name):
         return Reason.DEMANDED
     if name in survey.pinned and not survey.comes_with_pinned(name):
@@ -214,6 +224,8 @@ def _gave_up_restoring(survey: Survey, name: str) -> bool:
 def _admit(draft: Draft, name: str, reason: Reason) -> None:
     """Loads ``name`` if it fits, makes room for it if that pays, or says why not."""
     survey, ledger = draft.survey, draft.ledger
+    if falls_back(survey, name):
+        reason = Reason.ROLLED_BACK
     if name in draft.coming or _awaits_turn(draft, reason):
         return
     if _held_before_memory(draft, name, reason):
@@ -282,8 +294,13 @@ def _held_before_memory(draft: Draft, name: str, reason: Reason) -> bool:
     elif name in draft.kept:
         draft.hold(name, draft.kept[name], "comes with what needs it")
     elif any(draft.is_leaving(m) and not _is_stuck(survey, m) for m in members):
-        draft.hold(name, Reason.WAITING_FOR_UNLOAD, "its last unload is under way")
-    elif retry_at_s > survey.now_s:
+        text = "its last unload is under way"
+        back = survey.need(name) if survey.comes_back(name) else None
+        if back is None:
+            draft.hold(name, Reason.WAITING_FOR_UNLOAD, text)
+        else:
+            draft.claim(name, Reason.WAITING_FOR_UNLOAD, text, back)
+    elif retry_at_s > survey.now_s and reason is not Reason.ROLLED_BACK:
         draft.hold(name, Reason.BACKING_OFF, _failures(survey, name), retry_at_s)
     elif reason in _URGENCY and not models[name].waiting and _cools(survey, name):
         since_s = survey.past(name).unwanted_at_s or 0.0
@@ -313,7 +330,7 @@ def _take_slot(draft: Draft, name: str, reason: Reason, need: Need) -> None:
     shared = [
         m
         for m in survey.units.members(name)
-        if m in draft.coming or survey.state(m) is ModelState.LOADING
+        if m in draft.coming or survey.state(m) is ModelState.LOADING or survey.is_changing(m)
     ]
     if shared:
         # Two loads at once of what they share could make two copies of it.

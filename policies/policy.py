@@ -216,6 +216,15 @@ class Loads(Section):
         return merged
 
 
+class Versions(Section):
+    """What becomes of models whose files change while they are resident."""
+
+    roll_in: bool = True
+    """Load changed files and new versions; false only tells of them."""
+    settle_s: Seconds = 10.0
+    """Files must have been left alone for this long: an upload is no moment's work."""
+
+
 class Unloads(Section):
     """How models are let go."""
 
@@ -356,6 +365,7 @@ class Policy(Section):
     churn: Churn = Churn()
     loads: Loads = Loads()
     unloads: Unloads = Unloads()
+    versions: Versions = Versions()
     front_door: FrontDoor = FrontDoor()
     footprints: Footprints = Footprints()
     scaling: Scaling = Scaling()

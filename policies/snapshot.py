@@ -111,7 +111,16 @@ class Model:
     overdue: it has been loading for longer than the policy's timeout, and still is.
     sick: Triton says READY, yet it cannot serve; only unload + load heals.
     forgotten: Triton has no memory of it although it was loaded: Triton restarted.
-    revision: changes whenever its files do; None when they cannot be seen.
+    updating: READY, and a new copy of it loads beside the one that serves. former: READY, and
+        the copy that served before is still on its way out.
+    outdated_since_s: since when its files, unchanged from then on, are others than those it was
+        loaded from; None when they are the same, and while nobody can say.
+    unusable: why files that have changed cannot be loaded, where that shows without a try.
+    fallback: versions that it served before it was swapped for changed files, and that are
+        still there as they were then.
+    stateful: its requests belong to sequences, and a new copy knows nothing of open ones.
+    revision: changes whenever files do that Triton would serve it from; None when they cannot
+        be seen.
     copies: where it stands in the fleet; None where no fleet is known of.
     """
 
@@ -139,6 +148,12 @@ class Model:
     sick: bool = False
     forgotten: bool = False
     in_repository: bool = True
+    updating: bool = False
+    former: bool = False
+    outdated_since_s: float | None = None
+    unusable: str | None = None
+    fallback: tuple[int, ...] = ()
+    stateful: bool = False
     revision: str | None = None
     failure: LoadFailure | None = None
     copies: Copies | None = None

@@ -45,6 +45,7 @@ class Survey:
     are kept for the fleet, by the policy's number of copies.
 
     absent: all that neither serve nor are on their way in. loading: those on their way in.
+    updating: those that serve while a new copy of them loads.
     """
 
     policy: Policy
@@ -59,6 +60,7 @@ class Survey:
     kept: frozenset[str] = frozenset()
     absent: Sequence[str] = ()
     loading: frozenset[str] = frozenset()
+    updating: frozenset[str] = frozenset()
     _residents: Sequence[str] = ()
     _standings: dict[str, Standing] = field(default_factory=dict)
     _worths: dict[str, float] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Survey:
         states = [(name, model.state) for name, model in models.items()]
         survey.absent = [name for name, state in states if state not in _HERE]
         survey.loading = frozenset(n for n, state in states if state is ModelState.LOADING)
+        survey.updating = frozenset(n for n, model in models.items() if model.updating)
         survey._residents = sorted(n for n, state in states if state is ModelState.READY)
         if policy.wants_copies:
             survey.kept = frozenset(n for n in survey._residents if is_kept(policy, models[n]))
@@ -98,6 +101,7 @@ class Survey:
                 or name in pinned
                 or model.sick
                 or past.restore
+                or past.swapped
                 or (last_s is not None and not last_s + want_s < self.now_s)
                 or (last_s is not None and past.spells.turn_s is not None)
                 or (model.copies is not None and self.why_called(name) is not None)
@@ -227,10 +231,9 @@ class Survey:
         return bool(callers) and any(self.is_here(caller) for caller in callers)
 
     def is_loading_by_itself(self, name: str) -> bool:
-        """LOADING, and not as a member of something that loads."""
-        return self.state(name) is ModelState.LOADING and not any(
-            self.state(caller) is ModelState.LOADING for caller in self.units.callers(name)
-        )
+        """On its way in, a second copy too, and not as a member of something that is."""
+        on_their_way = self.loading | self.updating
+        return name in on_their_way and on_their_way.isdisjoint(self.units.callers(name))
 
     def resident_s(self, name: str) -> float:
         since_s = self.past(name).resident_since_s
@@ -266,17 +269,28 @@ class Survey:
 
     def _load_bytes(self, root: str, model: Model, amount: int) -> int:
         peak = round(amount * self.policy.peak_factor(model.name))
-        if model.state is ModelState.UNLOADED:
+        if model.state is ModelState.UNLOADED or (model.name == root and self.is_here(root)):
             return peak
         if model.state is ModelState.UNLOADING:
             # Only a sick one is loaded over; its dead process has given its memory back,
             # and what it still has in the ledger serves for the new copy.
             return peak - amount
-        is_step = any(model.name in self.units.steps(m) for m in self.units.members(root))
-        return peak if model.stale and is_step else 0
+        return peak if model.stale and self._is_step_of(root, model.name) else 0
+
+    def _is_step_of(self, root: str, name: str) -> bool:
+        return any(name in self.units.steps(member) for member in self.units.members(root))
 
     def missing_members(self, name: str) -> tuple[str, ...]:
         return tuple(m for m in self.units.members(name) if not self.is_here(m))
+
+    def copied_members(self, root: str) -> tuple[str, ...]:
+        """Members that serve already, and of which a load of ``root`` makes a second copy."""
+        return tuple(
+            m
+            for m in self.units.members(root)
+            if self.state(m) is ModelState.READY
+            and (m == root or (self.models[m].stale and self._is_step_of(root, m)))
+        )
 
     def taken_by(self, names: Iterable[str]) -> Need:
         """Bytes by device that ``names`` take together, once they are loaded."""
@@ -300,6 +314,18 @@ class Survey:
             return False
         return model.leases > 0 or (model.waiting > 0 and not model.draining)
 
+    def comes_back(self, name: str) -> bool:
+        """Whether it left only to be loaded anew, and nobody has given that up yet."""
+        past = self.past(name)
+        if not past.swapped or name not in self.models:
+            return False
+        return past.left_at_s is None or self.now_s - past.left_at_s <= self.policy.horizon_s
+
+    def is_changing(self, name: str) -> bool:
+        """Whether a second copy of it is in memory, on its way in or out."""
+        model = self.models[name]
+        return model.updating or model.former
+
     def resident(self, name: str, takes: tuple[str, ...] = ()) -> Resident:
         return Resident(
             name,
@@ -314,7 +340,8 @@ class Survey:
         return self._residents
 
     def leavers(self, *, engaged: bool = False) -> Sequence[str]:
-        """All that may leave: READY, not pinned or kept, not engaged, and needed by nobody here.
+        """All that may leave: READY, in one copy, not pinned or kept, not engaged, and needed by
+        nobody here.
 
         The least worth for its bytes comes first, but before all others those that drain
         already and that nothing waits for: near-equals would take turns in draining, and
@@ -326,6 +353,7 @@ class Survey:
             names = [n for n in self.residents() if engaged or not self.is_engaged(n)]
             stay = self.pinned | self.kept
             names = [n for n in names if n not in stay and not self.has_caller_here(n)]
+            names = [n for n in names if not self.is_changing(n)]
             self._leavers[engaged] = sorted(names, key=self._turn)
         return self._leavers[engaged]
 
@@ -363,6 +391,7 @@ class Survey:
                 or self.state(member) is not ModelState.READY
                 or member in self.pinned
                 or member in self.kept
+                or self.is_changing(member)
                 or (not engaged if self.is_engaged(member) else self._is_used_alone(member))
             )
             callers = () if stays else self.units.callers(member)

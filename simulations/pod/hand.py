@@ -59,15 +59,18 @@ class Hand:
         """Begins ``action``, unless any of its models is already being handled."""
         names = action.brings if isinstance(action, Load) else (action.model, *action.takes)
         names = tuple(dict.fromkeys((*names, action.model)))
-        if any(self.places[name].ours is not None for name in names):
+        places = [self.places[name] for name in names]
+        if any(place.ours is not None or place.copying for place in places):
             return
         task = _Task(action, names)
         self._tasks.append(task)
-        if isinstance(action, Load):
+        if isinstance(action, Load) and action.is_update:
+            self._copy(task, action, now_s)
+        elif isinstance(action, Load):
             for name in names:
                 self._take(self.places[name], ModelState.LOADING, now_s)
             self._assert_within_budget(action.model, now_s)
-            self._load_next(task, (*action.first, action.model), action.reason, now_s)
+            self._load_next(task, action, (*action.first, action.model), now_s)
         else:
             self.door.shut(names)
             self._drain(task, action, now_s)
@@ -129,33 +132,65 @@ class Hand:
 
     # Loads.
 
-    def _load_next(self, task: _Task, names: tuple[str, ...], reason: Reason, now_s: float) -> None:
+    def _copy(self, task: _Task, action: Load, now_s: float) -> None:
+        """Loads a second copy of a model that serves. What it calls is here, as it has served."""
+        place = self.places[action.model]
+        place.copying = True
+        self._reserve(place, place.reserve_bytes + place.peak_bytes, now_s)
+        self._assert_within_budget(action.model, now_s)
+        reads = place.revision
+
+        def begin(at_s: float) -> None:
+            if task.over or not self.triton.up or place.state is not ModelState.READY:
+                ended(at_s, 0.0, ErrorClass.UNAVAILABLE)
+                return
+            self.tally.copy_begins(action.reason.value)
+            self.triton.load(place, at_s, ended)
+
+        def ended(at_s: float, took_s: float, error_class: ErrorClass | None) -> None:
+            self.tally.copy_ends(took_s)
+            place.copying = False
+            if error_class is not None:
+                self._load_failed(task, place, error_class, at_s)
+                return
+            self._learn_load(place, at_s - now_s)
+            place.loaded_revision = reads
+            self._reserve(place, place.reserve_bytes, at_s)
+            self._let_go(task, at_s)
+
+        self.agenda.at(now_s + self.pod.ask_s, begin)
+
+    def _load_next(self, task: _Task, action: Load, names: tuple[str, ...], now_s: float) -> None:
         """Loads the first of ``names``, and after it the others."""
         place = self.places[names[0]]
         if place.state is ModelState.READY and len(names) > 1:
             self._reserve(place, place.reserve_bytes, now_s)
-            self._load_next(task, names[1:], reason, now_s)
+            self._load_next(task, action, names[1:], now_s)
             return
+        reads, goes_back = place.revision, bool(action.versions)
         asked_s = now_s + self.pod.ask_s
 
         def begin(at_s: float) -> None:
             if task.over or not self.triton.up:
                 self._load_failed(task, place, ErrorClass.UNAVAILABLE, at_s)
                 return
-            self.tally.load_begins(place, at_s, reason.value)
+            self.tally.load_begins(place, at_s, action.reason.value)
             self._watch_deadline(task, place, at_s)
-            self.triton.load(place, at_s, ended)
+            self.triton.load(place, at_s, ended, goes_back=goes_back)
 
         def ended(at_s: float, took_s: float, error_class: ErrorClass | None) -> None:
             self.tally.load_ends(place, at_s, took_s, well=error_class is None)
             if error_class is not None:
+                place.former &= not goes_back
                 self._load_failed(task, place, error_class, at_s)
                 return
             self._learn_load(place, at_s - asked_s)
             place.sick = False
+            place.former &= goes_back
+            place.loaded_revision = -1 if goes_back else reads
             self._reserve(place, place.reserve_bytes, at_s)
             if len(names) > 1:
-                self._load_next(task, names[1:], reason, at_s)
+                self._load_next(task, action, names[1:], at_s)
             else:
                 self._let_go(task, at_s)
             self.door.changed(place, at_s)
@@ -212,6 +247,7 @@ class Hand:
             else:
                 for place in places:
                     place.draining = False
+                    place.former = action.reason is Reason.UPDATED
                 self.tally.unload_begins(
                     action.reason.value, evicted=action.reason is Reason.EVICTED
                 )

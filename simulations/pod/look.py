@@ -142,6 +142,10 @@ class Look:
             overdue=place.overdue,
             sick=place.sick,
             forgotten=forgotten,
+            updating=place.copying and is_ready,
+            outdated_since_s=self._outdated_since_s(place) if is_ready else None,
+            fallback=(1,) if place.former and not is_ready else (),
+            revision=str(place.revision) if self.pod.changes else None,
             failure=place.failure,
             copies=place.copies,
         )
@@ -149,6 +153,9 @@ class Look:
         if state is ModelState.UNLOADED:
             place.sick = False
         return model
+
+    def _outdated_since_s(self, place: Place) -> float | None:
+        return self.pod.epoch_s + place.changed_s if place.outdated else None
 
     def _state(self, place: Place, began_s: float) -> ModelState:
         """What our hand was doing when the look began overlays what Triton says."""

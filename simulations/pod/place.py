@@ -38,6 +38,10 @@ class Place:
     unused: it was loaded before anybody asked, and nobody has asked since.
     was_ready: a look saw it READY, and none has seen it leave by itself since.
     copies: where it stands in the fleet; None where nobody tells.
+    revision: counts changes of its files, the latest of them at changed_s; loaded_revision: what it
+        was last loaded from. unusable: a load of them fails.
+    copying: it serves while a new copy of it loads. former: it has left for changed files, and can
+        be loaded as it was before.
     """
 
     name: str
@@ -73,6 +77,18 @@ class Place:
     at_rest: Model | None = None
     wanted_since_s: float | None = None
     copies: Copies | None = None
+    revision: int = 0
+    loaded_revision: int = 0
+    changed_s: float = 0.0
+    unusable: bool = False
+    copying: bool = False
+    former: bool = False
+
+    @property
+    def outdated(self) -> bool:
+        """It serves, and from other files than lie there."""
+        is_same = self.loaded_revision == self.revision
+        return self.state is ModelState.READY and not self.copying and not is_same
 
     def settle_open(self) -> bool:
         """Brings ``open`` up to date, and returns it."""

@@ -26,7 +26,7 @@ from simulations.pod.hand import Hand
 from simulations.pod.look import Look
 from simulations.pod.place import Place, placed
 from simulations.pod.servers import Request
-from simulations.pod.spec import PodSpec
+from simulations.pod.spec import FilesChange, PodSpec
 from simulations.pod.tally import Cold, Tally
 from simulations.pod.thinning import at_rest_until_s, may_thin, taken_in
 from simulations.pod.triton import SimTriton
@@ -38,6 +38,8 @@ OnLook = Callable[[Mapping[str, Model]], None]
 
 # Arrivals become Python's own numbers so many at a time: memory stays flat on long traces.
 _BLOCK = 65_536
+# How often the files that are being uploaded are others than before.
+_UPLOAD_STEP_S = 1.0
 
 
 def simulate(
@@ -134,6 +136,8 @@ class Pod:
             agenda.at(restart.at_s + restart.down_s, self._start)
         for silence in spec.failures.silences:
             agenda.at(silence.from_s, self._stir)
+        for change in spec.changes:
+            self._expect_change(change)
         for death in spec.failures.deaths:
             agenda.at(death.at_s, partial(self._die, death.model))
         self._tick_from(0.0)
@@ -302,6 +306,23 @@ class Pod:
         if place.state is ModelState.READY:
             self._fail_inside(place, now_s, "dead process")
             self._triton.die(place, now_s)
+
+    def _expect_change(self, change: FilesChange) -> None:
+        place = self._places.get(change.model)
+        if place is None:
+            raise WorkloadError("changes", None, f"no model {change.model!r} in the workload")
+        ends_s = change.at_s + change.over_s
+
+        def goes_on(now_s: float) -> None:
+            is_whole = now_s >= ends_s
+            place.revision += 1
+            place.changed_s = now_s
+            place.unusable = change.broken or not is_whole
+            self._look.touch(place)
+            if not is_whole:
+                self._agenda.at(min(ends_s, now_s + _UPLOAD_STEP_S), goes_on)
+
+        self._agenda.at(change.at_s, goes_on)
 
     def _fail_inside(self, place: Place, now_s: float, why: str) -> None:
         for request in place.servers.fail(now_s):

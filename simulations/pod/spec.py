@@ -43,6 +43,19 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesChange:
+    """A new version of ``model`` comes beside the old one, from ``at_s`` on for ``over_s`` seconds.
+
+    A load that begins meanwhile finds a part of it, and fails. broken: so do all later ones.
+    """
+
+    at_s: float
+    model: str
+    over_s: float = 0.0
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Silence:
     """Triton serves and answers none of the sidecar's questions, in [from_s, to_s)."""
 
@@ -90,6 +103,7 @@ class PodSpec:
     resident: models that are there when the workload begins; they must fit the policy's budget.
     loads_known: load times were learned before, as by a sidecar that kept its state.
     epoch_s: the workload's second zero, in seconds since the Unix epoch, UTC.
+    changes: new versions that come to the repository.
     """
 
     device_bytes: int
@@ -119,6 +133,7 @@ class PodSpec:
     loads_known: bool = True
     epoch_s: float = 1_764_028_800.0
     failures: FailurePlan = field(default_factory=FailurePlan)
+    changes: tuple[FilesChange, ...] = ()
 
     def is_silent(self, at_s: float) -> bool:
         """Whether Triton answers none of the sidecar's questions then."""

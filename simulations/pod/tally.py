@@ -107,6 +107,14 @@ class Tally:
         place.unused = not place.missed_before
         self._prewarms += place.unused
 
+    def copy_begins(self, reason: str) -> None:
+        """A model that serves is loaded anew; its stay goes on."""
+        self._loads += 1
+        self.notes[f"load: {reason}, beside"] += 1
+
+    def copy_ends(self, took_s: float) -> None:
+        self._load_s += took_s
+
     def is_there(self, place: Place) -> None:
         """The model was resident before the run began."""
         self._began_s[place.name] = self._ready_s[place.name] = 0.0

@@ -39,6 +39,7 @@ _THOUGHT_ABOUT: Mapping[str, frozenset[str]] = {
     "churn": frozenset({"evictions", "window"}),
     "loads": frozenset({"concurrent", "timeout", "peak_factor", "forgive", "backoff"}),
     "unloads": frozenset({"drain", "stuck"}),
+    "versions": frozenset({"roll_in", "settle"}),
     "front_door": frozenset(
         {
             "wait",

@@ -25,13 +25,17 @@ Loaded = Callable[[float, float, ErrorClass | None], None]
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """left_s: work that remains as of the latest change of pace. ends: when it will be done."""
+    """left_s: work that remains as of the latest change of pace. ends: when it will be done.
+
+    beside: of a model that serves meanwhile, and goes on when the load fails.
+    """
 
     place: Place
     left_s: float
     fault: ErrorClass | None
     ended: Loaded
     bytes: int
+    beside: bool
     began_s: float = 0.0
     ends: Entry | None = None
 
@@ -84,18 +88,28 @@ class SimTriton:
         self._paced_s = 0.0
         self._taken: dict[str, int] = {}
 
-    def load(self, place: Place, now_s: float, ended: Loaded) -> None:
-        """Begins to load ``place``, over what a dead process of it may have left."""
+    def load(self, place: Place, now_s: float, ended: Loaded, *, goes_back: bool = False) -> None:
+        """Begins to load ``place``, over what a dead process of it may have left.
+
+        One that serves gets a second copy, which takes the place of the first when it is loaded.
+        goes_back: from the files before those that lie there.
+        """
         fault = self._fault(place, now_s)
+        if fault is None and place.unusable and not goes_back:
+            fault = LoadFault(place.name)
+        beside = place.state is ModelState.READY
         work_s = (
             place.profile.load_s * self._jitter(self._pod.load_jitter) + self._pod.load_overhead_s
         )
         error_class = None if fault is None else fault.error_class
         work_s *= 1.0 if fault is None else fault.after
         peak_bytes = round(place.profile.size_bytes * place.profile.peak)
-        self._state(place, ModelState.LOADING, now_s)
+        if beside:
+            peak_bytes += self._taken.get(place.name, 0)
+        else:
+            self._state(place, ModelState.LOADING, now_s)
         place.known = True
-        self._queued.append(_Load(place, work_s, error_class, ended, peak_bytes))
+        self._queued.append(_Load(place, work_s, error_class, ended, peak_bytes, beside))
         self._start_queued(now_s)
 
     def begin_with(self, place: Place) -> None:
@@ -178,7 +192,8 @@ class SimTriton:
         while self._queued and len(self._running) < self._pod.channels:
             load = self._queued.popleft()
             load.began_s = now_s
-            if self.gauge.used_bytes + load.bytes > self._pod.device_bytes:
+            taken_bytes = self._taken.get(load.place.name, 0) if load.beside else 0
+            if self.gauge.used_bytes - taken_bytes + load.bytes > self._pod.device_bytes:
                 load.fault = ErrorClass.MEMORY
             else:
                 self._hold(load.place, load.bytes, now_s)
@@ -207,6 +222,12 @@ class SimTriton:
         self._work_until(now_s)
         self._running.remove(load)
         place = load.place
+        if load.beside:
+            self._hold(place, place.profile.size_bytes, now_s)
+            place.dead &= load.fault is not None
+            self._start_queued(now_s)
+            load.ended(now_s, now_s - load.began_s, load.fault)
+            return
         place.version += 1
         place.dead = False
         if load.fault is None:

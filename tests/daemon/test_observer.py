@@ -77,6 +77,12 @@ class Played:
     def draining(self) -> frozenset[str]:
         return frozenset()
 
+    def updating(self) -> frozenset[str]:
+        return frozenset()
+
+    def former(self) -> frozenset[str]:
+        return frozenset()
+
     def is_overdue(self, name: str) -> bool:
         return False
 

@@ -72,6 +72,7 @@ def guests(draw: st.DrawFn) -> dict[str, Guest]:
             unload_s=draw(st.sampled_from((0.5, 3.0))),
             known_size=draw(st.integers(0, 9)) > 0,
             waits=draw(st.booleans()),
+            reverts=draw(st.booleans()),
             drain_s=draw(st.sampled_from((0.0, 0.0, 2.5))),
         )
     singles = st.sampled_from([name for name in found if name != CALLER])
@@ -200,9 +201,7 @@ class LifeOfTriton(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def files_change(self, data: st.DataObject) -> None:
-        chosen = self.world.guests[self._any(data)]
-        chosen.revision += "'"
-        chosen.stale = chosen.state is READY and not chosen.steps and chosen.copies == 1
+        self.world.change(self._any(data))
 
     @rule(data=st.data())
     def somebody_unloads(self, data: st.DataObject) -> None:
@@ -278,15 +277,18 @@ class LifeOfTriton(RuleBasedStateMachine):
             check_copies(self.policy, seen, decided)
             check_answers(self.policy, seen, decided)
             check_shape(decided)
+            check_patience(seen, decided)
+            check_updates(self.policy, seen, decided)
 
         return check
 
 
 def check_pins(policy: Policy, seen: Snapshot, decided: Plan) -> None:
-    """Only a sick one, or one that leans on a sick one, leaves in spite of its pin."""
+    """In spite of its pin leaves only a sick one, or one that leans on a sick one, and what comes
+    back at once from changed files."""
     pinned = {name for name in seen.models if policy.wishes(name).pinned_at(seen.now_s)}
     for unload in decided.unloads:
-        if unload.reason is not Reason.SICK:
+        if unload.reason not in (Reason.SICK, Reason.UPDATED):
             for name in (unload.model, *unload.takes):
                 needs = {name, *callers_of(policy, seen, name)}
                 assert not needs & pinned, f"{name} left in spite of a pin"
@@ -357,8 +359,38 @@ def check_shape(decided: Plan) -> None:
     kinds = [isinstance(action, Load) for action in decided.actions]
     assert kinds == sorted(kinds), "unloads come first"
     gone = [name for u in decided.unloads for name in (u.model, *u.takes)]
-    come = [name for load in decided.loads for name in load.brings]
+    come = [name for load in decided.loads for name in (*load.brings, *load.copies)]
     assert len(set(gone + come)) == len(gone + come), "each model moves once"
+
+
+def check_patience(seen: Snapshot, decided: Plan) -> None:
+    """What has failed is not tried again before its time, unless as it was before."""
+    for load in decided.loads:
+        retry_at_s = decided.history.models[load.model].retry_at_s
+        is_early = retry_at_s is not None and seen.now_s < retry_at_s
+        assert not is_early or load.versions, f"{load.model} was tried too early"
+        assert not load.versions or load.reason is Reason.ROLLED_BACK
+
+
+def check_updates(policy: Policy, seen: Snapshot, decided: Plan) -> None:
+    """One at a time, of settled files that are others than before; no swap of what others need,
+    nor of what has failed."""
+    updates = [load.model for load in decided.loads if load.is_update]
+    swaps = [each.model for each in decided.unloads if each.reason is Reason.UPDATED]
+    under_way = [name for name, m in seen.models.items() if m.former or m.updating]
+    assert len(updates) + len(swaps) <= 1
+    assert not (updates and under_way)
+    for name in (*updates, *swaps):
+        since_s = seen.models[name].outdated_since_s
+        assert since_s is not None
+        assert seen.now_s - since_s >= policy.versions.settle_s
+    for name in swaps:
+        assert decided.history.models[name].failures == 0
+        assert not callers_of(policy, seen, name) & here_in(seen)
+
+
+def here_in(seen: Snapshot) -> set[str]:
+    return {name for name, model in seen.models.items() if model.state in (READY, LOADING)}
 
 
 TestLifeOfTriton = LifeOfTriton.TestCase

@@ -16,7 +16,7 @@ AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
     "budget, churn, demand, devices, fleet, footprints, front_door, headroom, horizon, loads,"
     " mode, models, preset, prewarm, ranking, residency, restart_above, scaling,"
-    " tick, unloads"
+    " tick, unloads, versions"
 )
 GIB = 2**30
 

@@ -2,13 +2,14 @@
 
 Owns its models' true sizes and states, and a clock that moves only when told. It counts
 what is reserved by itself, so that `policies.memory` is judged by somebody else. Refuses
-to sleep, to draw lots and to forgive: a load that would make a second copy is an error.
+to sleep, to draw lots and to forgive: a load that would make a second copy unasked, or a third
+one, is an error.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from policies.actions import Action, Plan, Unload
+from policies.actions import Action, Plan, Reason, Unload
 from policies.history import History
 from policies.peers import Copies
 from policies.planner import plan
@@ -27,6 +28,7 @@ from policies.snapshot import (
 GIB = 2**30
 MONDAY_S = 1_764_547_200.0  # Monday, 2025-12-01, midnight UTC
 NEVER_S = float("inf")
+_BEFORE = "those from before"
 GPU = "GPU-0"
 
 UNLOADED, LOADING = ModelState.UNLOADED, ModelState.LOADING
@@ -42,6 +44,9 @@ class Guest:
     waits: whether its requests are held for it (a front door), or lost while it is absent.
     drain_s: how long requests inside take to end once its unload is decided.
     leases: streams open on it.
+    served: the revision that it was last loaded from. reverts: its versions from before a swap are
+        kept beside the changed ones, so that it can go back to them.
+    former_until_s: when the copy is gone that a new one has replaced.
     """
 
     name: str
@@ -63,6 +68,11 @@ class Guest:
     hangs: bool = False
     forgotten: bool = False
     revision: str = "1"
+    served: str = "1"
+    changed_at_s: float = MONDAY_S
+    reverts: bool = False
+    has_former: bool = False
+    former_until_s: float = -NEVER_S
     failure: LoadFailure | None = None
     arrivals: float = 0.0
     waiting_since_s: list[float] = field(default_factory=list)
@@ -70,12 +80,13 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A load under way: its root, and all that it brings or copies."""
+    """A load under way: its root, all that it brings or copies, and the files it reads."""
 
     root: str
     brings: tuple[str, ...]
     copies: tuple[str, ...]
     until_s: float
+    revisions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +145,20 @@ class World:
             stale=guest.stale,
             sick=guest.sick,
             forgotten=guest.forgotten,
+            updating=guest.copies > 1,
+            former=guest.copies == 1 and self._has_former(guest),
+            outdated_since_s=guest.changed_at_s if self._is_outdated(guest) else None,
+            fallback=(1,) if guest.has_former and guest.state is not READY else (),
             revision=guest.revision,
             failure=guest.failure,
             copies=self.copies.get(guest.name),
         )
+
+    def _has_former(self, guest: Guest) -> bool:
+        return guest.state is READY and self.now_s < guest.former_until_s
+
+    def _is_outdated(self, guest: Guest) -> bool:
+        return guest.state is READY and guest.copies == 1 and guest.served != guest.revision
 
     def drains_now(self, name: str) -> bool:
         is_ready = self.guests[name].state is READY
@@ -145,7 +166,8 @@ class World:
 
     def used(self, device: str) -> int:
         here = (g for g in self.guests.values() if g.state is not UNLOADED)
-        return self.foreign.get(device, 0) + sum(g.copies * g.sizes.get(device, 0) for g in here)
+        copies = ((g, g.copies + self._has_former(g)) for g in here)
+        return self.foreign.get(device, 0) + sum(n * g.sizes.get(device, 0) for g, n in copies)
 
     def reserved(self, policy: Policy, device: str) -> int:
         """Resident, loading at its peak and unloading, counted from the truth."""
@@ -156,7 +178,7 @@ class World:
             if guest.state is LOADING:
                 total += peak
             elif guest.state is not UNLOADED:
-                total += size + (guest.copies - 1) * peak
+                total += size + (guest.copies - 1) * peak + self._has_former(guest) * size
         return total
 
     def residents(self) -> set[str]:
@@ -179,19 +201,43 @@ class World:
                 guest.state, guest.sick = UNLOADED, False
 
     def _arrive(self, visit: Visit) -> None:
+        asked_for = [name for name in (*visit.brings, visit.root) if self.guests[name].fails > 0]
+        failing = list(dict.fromkeys(asked_for))
         for name in visit.copies:
-            self.guests[name].copies, self.guests[name].stale = 1, False
-        failing = [name for name in visit.brings if self.guests[name].fails > 0]
+            guest = self.guests[name]
+            guest.copies, has_come = 1, not failing
+            if has_come:
+                self._serves(guest, visit)
+                guest.former_until_s = self.now_s + guest.unload_s
+        if failing and visit.root in visit.copies:
+            root = self.guests[visit.root]
+            root.fails = max(0, root.fails - 1)
+            root.failure = LoadFailure(self.now_s, root.error_class, "it broke")
         lost = {*failing, *(visit.brings[-1:] if failing else ())}
         for name in visit.brings:
             guest = self.guests[name]
             guest.state = UNLOADED if name in lost else READY
             guest.sick = guest.forgotten = guest.stale = False
+            if name not in lost:
+                self._serves(guest, visit)
             if name in lost:
                 guest.fails = max(0, guest.fails - 1)
                 guest.failure = LoadFailure(self.now_s, guest.error_class, "it broke")
             else:
                 guest.waiting_since_s.clear()
+
+    def _serves(self, guest: Guest, visit: Visit) -> None:
+        guest.served = visit.revisions[guest.name]
+        guest.stale = guest.served not in (guest.revision, _BEFORE)
+        if guest.served != _BEFORE:
+            guest.has_former = False
+
+    def change(self, name: str) -> None:
+        """Its files change."""
+        guest = self.guests[name]
+        guest.revision += "'"
+        guest.changed_at_s = self.now_s
+        guest.stale = guest.state is READY and not guest.steps and guest.copies == 1
 
     def ask(self, name: str, requests: float = 1.0) -> None:
         """Requests arrive; a model that is away or drains keeps those of a front door waiting."""
@@ -205,7 +251,7 @@ class World:
             guest.forgotten = guest.forgotten or guest.state in (READY, LOADING)
             guest.state, guest.copies, guest.until_s = UNLOADED, 1, NEVER_S
             guest.sick = guest.stale = guest.hangs = False
-            guest.leases = 0
+            guest.leases, guest.former_until_s = 0, -NEVER_S
         self.visits.clear()
         self.drains.clear()
 
@@ -217,20 +263,44 @@ class World:
 
     # --- what is done to it
 
-    def load(self, name: str, first: Iterable[str] = ()) -> tuple[str, ...]:
-        """Begins a load as Triton does it: missing steps come along, stale ones twice."""
+    def load(
+        self,
+        name: str,
+        first: Iterable[str] = (),
+        *,
+        beside: bool = False,
+        versions: tuple[int, ...] = (),
+    ) -> tuple[str, ...]:
+        """Begins a load as Triton does it: missing steps come along, stale ones twice.
+
+        beside: of a model that is here, which gets a second copy.
+        """
         brings: list[str] = []
         copies: list[str] = []
-        for root in (*first, name):
+        for root in (*first, *(() if beside else (name,))):
             self._gather(root, brings, copies)
-        assert name in brings, f"{name} is here already: this would make a second copy"
+        if beside:
+            self._gather_copy(name, brings, copies)
+        assert name in (copies if beside else brings), f"{name} is here already"
         took_s = sum(self.guests[member].load_s for member in (*brings, *copies))
         for member in brings:
             self.guests[member].state, self.guests[member].hangs = LOADING, False
         for member in copies:
+            assert self.guests[member].copies == 1, f"this would make a third copy of {member}"
             self.guests[member].copies = 2
-        self.visits.append(Visit(name, tuple(brings), tuple(copies), self.now_s + took_s))
+        read = {n: _BEFORE if versions else self.guests[n].revision for n in (*brings, *copies)}
+        end_s = self.now_s + took_s
+        self.visits.append(Visit(name, tuple(brings), tuple(copies), end_s, read))
         return tuple(brings)
+
+    def _gather_copy(self, name: str, brings: list[str], copies: list[str]) -> None:
+        assert self.guests[name].state is READY, f"{name} is not here"
+        for step in self.guests[name].steps:
+            if self.guests[step].state is not READY:
+                self._gather(step, brings, copies)
+            elif self.guests[step].stale:
+                copies.append(step)
+        copies.append(name)
 
     def _gather(self, name: str, brings: list[str], copies: list[str]) -> None:
         guest = self.guests[name]
@@ -257,9 +327,15 @@ class World:
 
     def act(self, action: Action) -> None:
         if isinstance(action, Unload):
+            guest = self.guests[action.model]
+            guest.has_former |= action.reason is Reason.UPDATED and guest.reverts
             self.drain((action.model, *action.takes))
         else:
-            brought = self.load(action.model, action.first)
+            if action.versions:
+                assert self.guests[action.model].has_former, f"{action.model} has nothing to go to"
+            brought = self.load(
+                action.model, action.first, beside=action.is_update, versions=action.versions
+            )
             assert set(brought) == set(action.brings), f"{action} brought {brought}"
 
     def drain(self, names: tuple[str, ...]) -> None:
