@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from policies.places import Places
 
 DEPTH = 8
-"""How many pods of a model's order anybody looks at; so many copies of it a policy may ask for."""
+"""How many heirs of a model anybody looks at; so many copies of it a policy may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ class Copies:
     """Where one model stands in the fleet, seen from this pod.
 
     warm: peers that hold it and stay. leaving: peers that hold it and leave.
-    rank: how many staying pods its requests are sent to before this one, so that 0 is its home,
-        the pod that gets them; None where that is further than `DEPTH`, and for a pod that leaves.
+    rank: how many staying pods would have to be gone for its requests to come here, so that 0 is
+        its home, the pod that gets them (see `Places.heirs`); None where that is further than
+        `DEPTH`, and for a pod that leaves.
     ahead: staying pods before this one, as far as anybody looks, that hold it.
     asked: requests per hour that peers have had for it of late.
     """
@@ -139,7 +140,7 @@ class Fleet:
     def _looked_at(self, places: Places, name: str) -> Copies:
         order = self._orders.get(name)
         if order is None:
-            order = self._orders[name] = places.order(name, DEPTH)
+            order = self._orders[name] = places.heirs(name, DEPTH)
         is_near = self.place in order
         rank = order.index(self.place) if is_near and not self.leaving else None
         ahead = sum(self._holds(place, name) for place in order[:rank])

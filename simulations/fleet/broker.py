@@ -320,6 +320,6 @@ def _sent_to(places: Places, models: tuple[tuple[str, int], ...]) -> Mapping[str
     """Of each pod, the models that it has to know."""
     found: dict[str, list[str]] = {}
     for model, pods in models:
-        for place in places.order(model, pods):
+        for place in places.heirs(model, pods):
             found.setdefault(place, []).append(model)
     return {place: frozenset(sent) for place, sent in found.items()}

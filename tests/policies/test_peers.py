@@ -52,7 +52,7 @@ def counted(found: Fleet) -> Mapping[str, Copies | None]:
     told: dict[str, Copies | None] = {}
     for model in MODELS:
         holders = {each.place for each in staying if model in each.residents}
-        order = places.order(model, DEPTH)
+        order = places.heirs(model, DEPTH)
         rank = order.index(OURS) if OURS in order else None
         told[model] = Copies(
             warm=len(holders),

@@ -5,6 +5,7 @@ That it is the real gateway's is tried in tests/daemon/gateway/test_order.py.
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,12 @@ def test_an_order_has_every_pod_once_and_begins_with_the_first(
     assert order[:1] == ((places.first(model),) if order else ())
     assert order == Places.of(reversed(keys)).order(model, number)
     assert order == places.order(model, 99)[:number]
+    heirs = places.heirs(model, number)
+    assert heirs[:1] == order[:1]
+    assert len(set(heirs)) == len(heirs) == len(order)
+    assert (
+        heirs == Places.of(reversed(keys)).heirs(model, number) == places.heirs(model, 99)[:number]
+    )
 
 
 def test_every_pod_is_first_for_about_as_many_models() -> None:
@@ -46,6 +53,21 @@ def test_a_pod_that_goes_takes_little_but_its_own_models_elsewhere() -> None:
     assert len(moved) < len(MODELS) / 20
 
 
+@pytest.mark.parametrize("number", [3, 5, 10])
+def test_an_heir_gets_the_requests_of_a_model_whose_pod_has_gone(number: int) -> None:
+    """Nearly always: 96 of 100 with ten pods, where a retry goes to that pod 12 times."""
+    every = pods(number)
+    places = Places.of(every)
+    without = {gone: Places.of(set(every) - {gone}) for gone in every[:3]}
+    heirs = [places.heirs(model, 2) for model in MODELS]
+    found = [
+        without[first].first(model) == heir
+        for model, (first, heir) in zip(MODELS, heirs, strict=True)
+        if first in without
+    ]
+    assert sum(found) > 0.9 * len(found)
+
+
 def test_a_thousand_pods_have_an_order_too() -> None:
-    order = Places.of(pods(1000)).order("model", 1000)
-    assert len(set(order)) == 1000
+    places = Places.of(pods(1000))
+    assert len(set(places.order("model", 1000))) == len(set(places.heirs("model", 1000))) == 1000

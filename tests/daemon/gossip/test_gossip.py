@@ -339,7 +339,7 @@ async def test_where_models_stand_in_the_fleet_is_known_soon_after_it_has_change
     one = await join("one", "a")
     assert one.copies("ab") == {"a": None, "b": None}, "it is alone"
     two = await join("two", "ab")
-    order = Places.of(["one", "two"]).order("a", 2)
+    order = Places.of(["one", "two"]).heirs("a", 2)
 
     def found(model: str) -> Copies | None:
         return one.copies(model)[model]
@@ -347,7 +347,7 @@ async def test_where_models_stand_in_the_fleet_is_known_soon_after_it_has_change
     await eventually(lambda: found("a") is not None and found("a").warm == 1)  # type: ignore[union-attr]
     at_two = order[0] == "two"
     assert found("a") == Copies(1, 0, order.index("one"), ahead=int(at_two))
-    assert found("c") == Copies(0, 0, Places.of(["one", "two"]).order("c", 2).index("one"))
+    assert found("c") == Copies(0, 0, Places.of(["one", "two"]).heirs("c", 2).index("one"))
     two.leave()
     await eventually(lambda: found("a") == Copies(0, 1, 0))
     await eventually(lambda: two.copies("a")["a"] == Copies(1, 0, None, ahead=1))
