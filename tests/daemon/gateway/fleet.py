@@ -105,8 +105,8 @@ class Fleet:
         """Changes what the name means; returns when the gateway finds all of them healthy."""
         self.names.addresses = [member.ip for member in members]
         total = "cluster.pods.membership_total"
-        eventually(lambda: self.gateway.counters(total).get(total, 0) == len(members), 10)
-        eventually(lambda: self.healthy() == len(members), 10)
+        eventually(lambda: self.gateway.counters(total).get(total, 0) == len(members), 60)
+        eventually(lambda: self.healthy() == len(members), 60)
 
     def healthy(self) -> int:
         gauge = "cluster.pods.membership_healthy"
