@@ -7,7 +7,7 @@ simulated broker).
 
 from dataclasses import dataclass
 
-MOST_HEARD_PER_S = 40.0
+MOST_HEARD_PER_S = 30.0
 """Messages a second that a sidecar may be told, on average, however large its fleet is."""
 
 

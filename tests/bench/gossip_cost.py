@@ -28,15 +28,19 @@ if TYPE_CHECKING:
 SECONDS = int(os.environ.get("SECONDS", "60"))
 MODELS = 5000
 RESIDENTS = 30
-CHANGE_EVERY_S = 60.0
-"""How often a pod swaps a model, beside what it says at each heartbeat."""
+CHANGE_EVERY_S = float(os.environ.get("CHANGE_EVERY_S", "60"))
+"""How often a pod swaps a model, beside what it says at each heartbeat; as far as the pace of a
+fleet of that size lets it say so."""
 MIB = 2**20
 TOPICS = Topics("remora")
 
 
 def state(pod: int, sequence: int, swaps: int) -> PodState:
     """A pod of RESIDENTS models, of which one is swapped at each of ``swaps``."""
-    models = [f"model-{(pod * 37 + swaps + n * 11) % MODELS:04}" for n in range(RESIDENTS)]
+    turns = [(swaps + n) // RESIDENTS for n in range(RESIDENTS)]
+    models = [
+        f"model-{(pod * 37 + n * 11 + 503 * turn) % MODELS:04}" for n, turn in enumerate(turns)
+    ]
     return PodState(
         run="bench",
         sequence=sequence,
@@ -56,7 +60,7 @@ async def play(port: int, pods: int, seconds: float, clients: int = 4) -> tuple[
 
     said = [0, 0]
     pace = Pace()
-    per_s = pods / pace.heartbeat_s + pods / CHANGE_EVERY_S
+    per_s = pods * min(1 / pace.gap_s(pods), 1 / pace.heartbeat_s + 1 / CHANGE_EVERY_S)
 
     async def some(first: int) -> None:
         async with aiomqtt.Client(

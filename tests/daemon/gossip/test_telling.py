@@ -66,7 +66,7 @@ def test_a_change_of_residents_is_said_at_once_but_once_a_second_at_most(pod: Po
 
 
 def test_in_a_large_fleet_the_first_change_is_said_at_once_and_the_next_later(pod: Pod) -> None:
-    pod.peers = 399
+    pod.peers = 299
     assert pod.at(0.0, "a") is not None
     assert pod.at(30.0, "ab") is not None
     assert pod.at(31.0, "abc") is None
