@@ -19,6 +19,8 @@ from tritonclient.grpc import model_config_pb2
 
 _MIB = 2**20
 _BYTECODE = "__pycache__"
+# What `remora pull` writes down beside what it has brought.
+_OUR_RECORDS = ".remora"
 _JUNK = ("lost+found",)
 # What Triton takes where a configuration is silent on it.
 _IDLE_US = 1_000_000
@@ -44,8 +46,8 @@ class OnDisk:
     instances: how many executions can run at once; None where Triton itself decides.
     sequence_idle_s: its requests belong to sequences, which an unload would tear, and Triton
         ends one that is quiet for so long; None where requests stand alone.
-    versions: a digest of each version's folder, by its number, and rest of all other files;
-        compiled bytecode apart. served: the versions among them that Triton would serve.
+    versions: a digest of each version's folder, by its number, and rest of all other files,
+        compiled bytecode and our own records apart. served: the versions that Triton would serve.
     revision: changes whenever files do that it would be served from.
     newest_mtime_s: time of its newest file or folder, bytecode and its own folder too, since
         Triton compares those: what is newer can make the next load a full one.
@@ -315,10 +317,10 @@ def _digests(below: _Stamps) -> dict[str, str]:
     """A digest of each version's folder by its number, and of all other files by ""."""
     lines: dict[str, list[str]] = {}
     for path, (mtime_ns, size_bytes) in sorted(below.items()):
-        if path.endswith(os.sep):
-            # A folder's own time changes when bytecode is written into it.
+        if not path or path.endswith(os.sep):
+            # A folder's own time changes when bytecode is written into it, or another version.
             mtime_ns = size_bytes = 0
-        if not _is_bytecode(path):
+        if not _is_bytecode(path) and not _is_our_record(path):
             first, is_below, _ = path.partition(os.sep)
             part = first if is_below and _VERSION.fullmatch(first) else ""
             lines.setdefault(part, []).append(f"{path}\0{size_bytes}\0{mtime_ns}")
@@ -332,3 +334,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 def _is_bytecode(path: str) -> bool:
     return _BYTECODE in path.split(os.sep)
+
+
+def _is_our_record(path: str) -> bool:
+    return any(part.startswith(_OUR_RECORDS) for part in path.split(os.sep))

@@ -308,9 +308,7 @@ class Pod:
             self._triton.die(place, now_s)
 
     def _expect_change(self, change: FilesChange) -> None:
-        place = self._places.get(change.model)
-        if place is None:
-            raise WorkloadError("changes", None, f"no model {change.model!r} in the workload")
+        place = self.learn(change.model)
         ends_s = change.at_s + change.over_s
 
         def goes_on(now_s: float) -> None:

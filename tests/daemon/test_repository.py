@@ -362,3 +362,39 @@ def test_files_that_vanish_during_a_survey_are_no_error(tmp_path: Path, write: W
     assert all(each["m"].broken is None for each in seen)
     # It did meet the other thread's work in more than one state.
     assert len({each["m"].revision for each in seen}) > 2
+
+
+# --- what a model would be served from
+
+
+def test_a_revision_is_that_of_what_triton_would_serve(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    for version in ("1", "2"):
+        (folder / version).mkdir(parents=True)
+        (folder / version / "model.py").write_text("x")
+    config = folder / "config.pbtxt"
+    config.write_text("version_policy { specific { versions: [1] } }\n")
+    repository, seen = Repository(tmp_path), []
+
+    def look() -> OnDisk:
+        found = repository.survey()["m"]
+        seen.append(found.revision)
+        return found
+
+    before = look()
+    assert before.served == ("1",)
+    assert before.parts.keys() == {"", "1"}
+    assert before.versions.keys() == {"1", "2"}
+    (folder / "2" / "model.py").write_text("longer")
+    (folder / "3").mkdir()
+    (folder / "1" / "__pycache__").mkdir()
+    (folder / "1" / "__pycache__" / "model.pyc").write_text("compiled")
+    (folder / ".remora.json").write_text("ours")
+    assert look().parts == before.parts
+    (folder / "1" / "model.py").write_text("longer")
+    assert look().parts[""] == before.parts[""]
+    (folder / "labels.txt").touch()
+    assert look().versions["1"] != before.versions["1"]
+    config.write_text("version_policy { latest { num_versions: 2 } }\n")
+    assert look().served == ("2", "3")
+    assert [seen.count(each) for each in seen] == [2, 2, 1, 1, 1]

@@ -1,6 +1,7 @@
 """Changed files rolled into a real Triton by the real sidecar, behind Envoy, under traffic."""
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,6 @@ from tests.daemon.pod import QUICK, Pod, eventually, pod
 NewPod = Callable[..., AbstractContextManager[Pod]]
 
 FIRST = ModelSpec("a", 40, load_s=0.5, compute_ms=5, hint=True)
-LATEST = "version_policy { latest { num_versions: 1 } }\n"
 SETTLE = "versions: {settle: 1s}\n"
 ROOM_FOR_TWO = QUICK.format(budget=400) + SETTLE
 ROOM_FOR_ONE = QUICK.format(budget=60) + SETTLE
@@ -172,3 +172,80 @@ def test_broken_version_that_was_swapped_in_is_rolled_back(new_pod: NewPod) -> N
             upload(running, 3)
             eventually(lambda: traffic.answers[-1] == 4.0, 30)
         assert set(traffic.answers) == {2.0, 4.0}
+
+
+def test_version_that_the_version_policy_leaves_out_reloads_nothing(new_pod: NewPod) -> None:
+    with new_pod([FIRST], ROOM_FOR_TWO) as running:
+        config = running.directory / "repository" / "a" / "config.pbtxt"
+        policy = "version_policy {{ specific {{ versions: [{}] }} }}\n"
+        plain = config.read_text()
+        config.write_text(plain + policy.format(1))
+        # Until the repository has been looked at again, before anything is loaded from it.
+        time.sleep(6)
+        with asked(running) as traffic:
+            upload(running, 2)
+            time.sleep(9)
+            assert running.times_loaded("a") == 1
+            assert outdated(running) == set()
+            config.write_text(plain + policy.format(2))
+            eventually(lambda: traffic.answers[-1] == 3.0, 25)
+            shutil.rmtree(config.parent / "1")
+            time.sleep(9)
+        assert running.times_loaded("a") == 2
+        assert updates(running) == {"beside": 1}
+
+
+def test_half_of_an_upload_is_not_loaded(new_pod: NewPod) -> None:
+    policy = QUICK.format(budget=400) + "versions: {settle: 3s}\n"
+    with new_pod([FIRST], policy) as running, asked(running) as traffic:
+        write_repository(running.directory / "staged", [replace(FIRST, versions=(2,))])
+        code = (running.directory / "staged" / "a" / "2" / "model.py").read_text()
+        folder = running.directory / "repository" / "a" / "2"
+        folder.mkdir()
+        with (folder / "weights.bin").open("wb") as weights:
+            for _ in range(10):
+                weights.write(bytes(4 * 2**20))
+                weights.flush()
+                time.sleep(1)
+        assert outdated(running) == {"a"}
+        lines = code.splitlines(keepends=True)
+        for part in (lines[:30], lines[30:]):
+            with (folder / "model.py").open("a") as file:
+                file.writelines(part)
+            time.sleep(1)
+        assert running.times_loaded("a") == 1
+        eventually(lambda: traffic.answers[-1] == 3.0, 25)
+        assert updates(running) == {"beside": 1}
+
+
+def test_files_that_change_while_the_sidecar_is_away_are_noticed(new_pod: NewPod) -> None:
+    """Those of the same version, which the index tells nothing of."""
+    policy = ROOM_FOR_TWO + "unloads: {drain: 1s}\n"
+    with new_pod([FIRST], policy) as running, asked(running) as traffic:
+        running.stop_sidecar()
+        code = running.directory / "repository" / "a" / "1" / "model.py"
+        code.write_text(code.read_text().replace("np.float32(1 + ", "np.float32(4 + "))
+        running.start_sidecar()
+        eventually(lambda: traffic.answers[-1] == 5.0, 25)
+        eventually(lambda: updates(running) == {"beside": 1}, 5)
+        running.stop_sidecar()
+        running.start_sidecar()
+        time.sleep(3)
+        assert running.times_loaded("a") == 2, "and it is known that they have come in"
+
+
+def test_observe_mode_tells_of_changed_files_and_touches_nothing(new_pod: NewPod) -> None:
+    with new_pod([FIRST], ROOM_FOR_TWO) as running, asked(running) as traffic:
+        running.policy.write_text(ROOM_FOR_TWO + "mode: observe\n")
+        upload(running, 2)
+        eventually(lambda: "would load a (updated, beside the old copy)" in running.log, 20)
+        time.sleep(2)
+        assert running.times_loaded("a") == 1
+        assert set(traffic.answers) == {2.0}
+
+
+def outdated(running: Pod) -> set[str]:
+    lines = running.get("/metrics").splitlines()
+    return {
+        line.split('"')[1] for line in lines if line.startswith("remora_model_outdated_seconds{")
+    }

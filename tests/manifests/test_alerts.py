@@ -133,6 +133,7 @@ CASES: dict[str, list[Case]] = {
             {f'remora_load_failures_total{{{POD}, error_class="memory"}}': f"0+0x40 2+0{AN_HOUR}"},
         )
     ],
+    "RemoraUpdateRefused": [Case(held("update_refused", 1), ONE, held("outdated", 1))],
     "RemoraBackingOff": [Case(held("backing_off", 1), ONE, held("cooling_down", 1))],
     "RemoraCannotLoad": [
         Case(
