@@ -139,6 +139,7 @@ def _standing(survey: Survey, name: str) -> dict[str, float | str | bool | None]
         "leaves_as_number": residents.index(name) + 1 if name in residents else None,
         "residents": len(residents),
         "pinned": name in survey.pinned,
+        "outdated_s": _outdated_s(survey, name),
         "resident_s": survey.resident_s(name) if past.resident_since_s is not None else None,
         "minimum_residency_s": survey.policy.minimum_s(name),
         "failures": past.failures,
@@ -161,6 +162,12 @@ def _copies(survey: Survey, name: str) -> dict[str, float | str | bool | None]:
         "asked_elsewhere_per_hour": copies.asked,
         "spare": is_here and survey.is_spare(name),
     }
+
+
+def _outdated_s(survey: Survey, name: str) -> float | None:
+    """For how long it has served from other files than lie there; None while it does not."""
+    since_s = survey.models[name].outdated_since_s
+    return None if since_s is None else max(0.0, survey.now_s - since_s)
 
 
 def _memory(

@@ -12,8 +12,8 @@ loaded anew (see `policies.updates`).
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
 a device's budget (see `policies.memory`), and never unloads what is pinned or engaged (open
-streams, requests on their way), except to heal it. A pod that leaves keeps what it has, and takes
-in nothing but what requests wait for.
+streams, requests on their way), except to heal it, or what is pinned to swap it for changed files.
+A pod that leaves keeps what it has, and takes in nothing but what requests wait for.
 
 An unload that is decided takes effect when the model has drained. Until then it is decided
 again each tick, like everything else, and a plan without it calls the drain off.

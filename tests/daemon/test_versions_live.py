@@ -47,12 +47,13 @@ def upload(running: Pod, version: int, *, code: str | None = None) -> None:
 
 @dataclass
 class Traffic(threading.Thread):
-    """Asks ``a`` by HTTP and by gRPC, twenty times a second in all, until the block ends.
+    """Asks a model by HTTP and by gRPC, twenty times a second in all, until the block ends.
 
     answers: what came, by how much it multiplied: by 2 in version 1, by 3 in version 2.
     """
 
     running: Pod
+    model: str = "a"
     errors: list[str] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
 
@@ -65,7 +66,7 @@ class Traffic(threading.Thread):
 
     def __enter__(self) -> Self:
         self.start()
-        eventually(lambda: 2.0 in self.answers, 20)
+        eventually(lambda: bool(self.answers), 30)
         return self
 
     def __exit__(
@@ -87,7 +88,7 @@ class Traffic(threading.Thread):
             number = 0
             while not self._over.is_set():
                 protocol: Protocol = "http" if number % 2 else "grpc"
-                requests.create_task(self._one(asker, Question("a", 1.0, protocol)))
+                requests.create_task(self._one(asker, Question(self.model, 1.0, protocol)))
                 number += 1
                 await asyncio.sleep(0.05)
 
@@ -101,10 +102,10 @@ class Traffic(threading.Thread):
 
 
 @contextmanager
-def asked(running: Pod) -> Iterator[Traffic]:
-    with Traffic(running) as traffic:
+def asked(running: Pod, model: str = "a") -> Iterator[Traffic]:
+    """Steady traffic, of which no request may fail; every tick can be decided again."""
+    with Traffic(running, model) as traffic:
         eventually(lambda: running.get("/v1/explain/a")["state"] == "ready", 10)
-        # The repository was last looked at before the upload that follows.
         yield traffic
     assert traffic.errors == []
     assert next(iter(Replay(running.ticks())), None) is None
@@ -172,6 +173,18 @@ def test_broken_version_that_was_swapped_in_is_rolled_back(new_pod: NewPod) -> N
             upload(running, 3)
             eventually(lambda: traffic.answers[-1] == 4.0, 30)
         assert set(traffic.answers) == {2.0, 4.0}
+
+
+def test_step_of_an_ensemble_comes_in_beside_under_it(new_pod: NewPod) -> None:
+    pair = ModelSpec("pair", 0, load_s=0, compute_ms=0, steps=("a", "b"))
+    second = ModelSpec("b", 20, load_s=0.2, compute_ms=2, hint=True)
+    with new_pod([FIRST, second, pair], ROOM_FOR_TWO) as running:
+        with asked(running, "pair") as traffic:
+            upload(running, 2)
+            eventually(lambda: traffic.answers[-1] == 6.0, 25)
+        assert set(traffic.answers) == {4.0, 6.0}
+        assert updates(running) == {"beside": 1}
+        assert (running.times_loaded("a"), running.times_loaded("b")) == (2, 1)
 
 
 def test_version_that_the_version_policy_leaves_out_reloads_nothing(new_pod: NewPod) -> None:
