@@ -58,7 +58,7 @@ manifests: $(VENV)/.ready ## Write what in deploy is generated anew
 
 lock: $(VENV)/.ready ## Lock the dependencies anew; UPGRADE=1 takes the newest allowed
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements.txt --extra fleet --extra gossip \
-		--extra registry pyproject.toml
+		--extra prometheus --extra registry pyproject.toml
 	$(LOCK) $(if $(UPGRADE),--upgrade) --output-file requirements-dev.txt \
 		--constraint requirements.txt --extra dev --all-build-deps pyproject.toml
 	@$(BIN)/python -c 'import pathlib, sys; \

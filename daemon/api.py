@@ -222,6 +222,7 @@ def _state(sidecar: Sidecar) -> dict[str, Any]:
         "recent": list(sidecar.recent),
         "gossip": sidecar.gossip.told() if sidecar.gossip else None,
         "leaving": sidecar.leaving.told() if sidecar.leaving else None,
+        "prometheus": sidecar.foresight.told() if sidecar.foresight else None,
     }
 
 
@@ -232,6 +233,7 @@ def _problems(sidecar: Sidecar) -> dict[str, str]:
         "learned": sidecar.learned.problem,
         "access": sidecar.access.problem,
         "gossip": sidecar.gossip.problem if sidecar.gossip else None,
+        "prometheus": sidecar.foresight.problem if sidecar.foresight else None,
     }
     return sidecar.observer.problems | {name: text for name, text in own.items() if text}
 
@@ -243,6 +245,7 @@ def _model(model: Model) -> dict[str, Any]:
         "footprint_source": model.footprint.source if model.footprint else None,
         "load_s": model.load_s,
         "arrivals": model.arrivals,
+        "expected_rate": model.expected_rate,
         "waiting": model.waiting,
         "oldest_wait_s": model.oldest_wait_s,
         "in_flight": model.in_flight,

@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from daemon.fleet import telemetry as fleet_telemetry
+from daemon.foresight import figures as foresight
 from daemon.gossip import figures
 from daemon.telemetry import DESCRIPTIONS
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "monitoring"
 
-ALL = (*DESCRIPTIONS, *figures.DESCRIPTIONS, *fleet_telemetry.DESCRIPTIONS)
+ALL = (
+    *DESCRIPTIONS,
+    *figures.DESCRIPTIONS,
+    *foresight.DESCRIPTIONS,
+    *fleet_telemetry.DESCRIPTIONS,
+)
 """Name, kind, labels and meaning of every metric of Remora."""
 
 _MEANINGS = {name: text for name, _, _, text in ALL}
@@ -179,6 +185,11 @@ PODS = Dashboard(
             rate("Gossip: messages", "remora_gossip_messages_total", "direction", "mps"),
             rate("Gossip: content", "remora_gossip_bytes_total", "direction", "Bps"),
             rate("Gossip: not used", "remora_gossip_dropped_total", "why", "mps"),
+            gauge("Prometheus answers", "remora_prometheus_up", "pod"),
+            gauge("… how long ago", "remora_prometheus_answer_age_seconds", "pod", "s", "max"),
+            gauge("… models whose rate is known", "remora_prometheus_models", "pod"),
+            rate("Questions to Prometheus", "remora_prometheus_questions_total", "outcome"),
+            rate("… what was not used", "remora_prometheus_dropped_total", "why"),
         ),
     },
 )

@@ -55,6 +55,7 @@ class _Look:
 
     ours, draining, updating, former: what our own hand was doing when the asking began.
     busy_s: for how long each model's executions kept instances busy since the last look.
+    expected: requests per second that the fleet gets, where somebody outside counts them.
     """
 
     policy: Policy
@@ -64,6 +65,7 @@ class _Look:
     missed: Mapping[str, Missed]
     at_door: Mapping[str, AtDoor]
     copies: Mapping[str, Copies | None]
+    expected: Mapping[str, float]
     busy_s: Mapping[str, float]
     updating: frozenset[str]
     former: frozenset[str]
@@ -86,6 +88,7 @@ class Observer:
     heard: Callable[[str, int | None], Learned | None] = lambda _name, _file_bytes: None
     copies: Callable[[Iterable[str]], Mapping[str, Copies | None]] = lambda _models: {}
     leaves: Callable[[], bool] = lambda: False
+    expected: Callable[[], Mapping[str, float]] = dict
     versions: Versions = field(init=False)
     problems: dict[str, str] = field(default_factory=dict)
     last: Snapshot = field(default_factory=lambda: Snapshot(0.0, reachable=False))
@@ -138,9 +141,18 @@ class Observer:
                 self.demand.served(name)
         busy_s = self._busy_since(served)
         missed, at_door = self.demand.take(now_s), self.gate.take()
-        copies = self.copies(served)
         look = _Look(
-            policy, now_s, ours, draining, missed, at_door, copies, busy_s, updating, former
+            policy=policy,
+            now_s=now_s,
+            ours=ours,
+            draining=draining,
+            missed=missed,
+            at_door=at_door,
+            copies=self.copies(served),
+            expected=self.expected(),
+            busy_s=busy_s,
+            updating=updating,
+            former=former,
         )
         self._compare(look, served)
         models = {name: self._model(look, served[name], actuator) for name in sorted(served)}
@@ -363,6 +375,7 @@ class Observer:
             revision=on_disk.revision or None if on_disk else None,
             failure=self._failures.get(name) or self.versions.failure(name),
             copies=look.copies.get(name),
+            expected_rate=look.expected.get(name),
         )
 
     def file_bytes(self, name: str) -> int | None:

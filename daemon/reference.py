@@ -7,6 +7,7 @@ from typing import Any
 from daemon.fleet import telemetry as fleet_telemetry
 from daemon.fleet.settings import PREFIX as FLEET_PREFIX
 from daemon.fleet.settings import FleetSettings
+from daemon.foresight import figures as foresight
 from daemon.gossip import figures
 from daemon.settings import Settings, table
 from daemon.telemetry import DESCRIPTIONS
@@ -51,6 +52,10 @@ def text() -> str:
             "With `--gossip` there are these too:",
             "",
             *_table(("name", "kind", "labels", "meaning"), figures.DESCRIPTIONS),
+            "",
+            "With `--prometheus` there are these too:",
+            "",
+            *_table(("name", "kind", "labels", "meaning"), foresight.DESCRIPTIONS),
             "",
             "The fleet service has its own:",
             "",

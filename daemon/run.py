@@ -32,6 +32,7 @@ from daemon.sidecar import Sidecar
 from daemon.triton import Triton
 
 if TYPE_CHECKING:
+    from daemon.foresight.part import Foresight
     from daemon.gossip.part import Gossip
     from daemon.tls import PortTls
 
@@ -57,6 +58,7 @@ async def serve(settings: Settings) -> None:
     sidecar, scraper = _build(settings)
     sidecar.gossip = gossip = _gossip(sidecar, settings)
     sidecar.leaving = leaving = _leaving(sidecar, settings)
+    sidecar.foresight = foresight = _foresight(sidecar, settings)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, leaving.terminate, sidecar.stop)
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
@@ -72,11 +74,15 @@ async def serve(settings: Settings) -> None:
             await door.open()
         if gossip:
             await gossip.open()
+        if foresight:
+            foresight.open()
         await sidecar.run()
     except DoorError as error:
         raise StartError(str(error)) from None
     finally:
         await leaving.close()
+        if foresight:
+            await asyncio.to_thread(foresight.close)
         if gossip:
             await gossip.close()
         if door:
@@ -167,6 +173,17 @@ def _leaving(sidecar: Sidecar, settings: Settings) -> Leaving:
         fleet=sidecar.gossip,
         envoy=EnvoyAdmin(settings.envoy_admin) if settings.envoy_admin else None,
     )
+
+
+def _foresight(sidecar: Sidecar, settings: Settings) -> "Foresight | None":
+    """Imported where it is configured only, as the extra `prometheus` is."""
+    if not settings.prometheus:
+        return None
+    try:
+        from daemon.foresight.joining import joined
+    except ModuleNotFoundError as error:
+        raise StartError(f"{error.name} is missing: pip install 'remora[prometheus]'") from None
+    return joined(sidecar, settings)
 
 
 def _tls(settings: Settings) -> "PortTls | None":

@@ -99,6 +99,19 @@ class Settings:
     gossip_place: str = _setting(
         "", "What the fleet's gateway knows this pod by, as IP:9482; without it what it is called."
     )
+    prometheus: str = _setting(
+        "", "Prometheus that knows what the whole fleet is asked, as http://HOST:9090 or https://."
+    )
+    prometheus_credentials: Path | None = _setting(
+        None, "File that holds USER:PASSWORD or a bearer token for Prometheus, one line."
+    )
+    prometheus_ca: Path | None = _setting(
+        None, "Authorities that Prometheus' certificate is checked against, PEM; else public ones."
+    )
+    prometheus_certificate: Path | None = _setting(
+        None, "TLS certificate shown to Prometheus, a PEM chain."
+    )
+    prometheus_key: Path | None = _setting(None, "Key of that certificate, PEM.")
     pod: str = _setting("", "What this pod is called in the fleet; without it the host's name.")
     leave_deadline: str = _setting(
         "25s", "How long a pod that leaves goes on at most; less than its grace period."
@@ -123,7 +136,7 @@ class Settings:
         for name in ("http_port", "front_door_http_port", "front_door_grpc_port"):
             if not 1 <= getattr(self, name) <= 65535:
                 raise SettingsError(name, str(getattr(self, name)), "a port from 1 to 65535")
-        for port in ("front_door", "http", "gossip"):
+        for port in ("front_door", "http", "gossip", "prometheus"):
             check_pair(self, f"{port}_certificate", f"{port}_key", SettingsError)
         if self.http_client_ca is not None and self.http_certificate is None:
             allowed = f"only together with {flag('http_certificate')}"
@@ -133,6 +146,7 @@ class Settings:
             raise SettingsError("guard_reads", "true", allowed)
         _check_gossip(self)
         _check_leaving(self)
+        _check_prometheus(self)
 
     @property
     def leave_deadline_s(self) -> float:
@@ -212,17 +226,37 @@ def _check_leaving(settings: Settings) -> None:
 
 def _check_broker(url: str) -> None:
     allowed = "mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
-    # A password written here would stand in the process list, and has no place in an error.
-    shown = re.sub(r"//.*@", "//…@", url)
+    if not _is_plain(url, ("mqtt", "mqtts")) or urlsplit(url).path.strip("/"):
+        raise SettingsError("gossip", _shown(url), allowed)
+
+
+def _check_prometheus(settings: Settings) -> None:
+    url = settings.prometheus
+    if url and not _is_plain(url, ("http", "https")):
+        raise SettingsError("prometheus", _shown(url), "http://HOST[:PORT][/PATH] or https://…")
+    for name in ("prometheus_credentials", "prometheus_ca", "prometheus_certificate"):
+        if getattr(settings, name) is not None and not url:
+            allowed = f"only together with {flag('prometheus')}"
+            raise SettingsError(name, str(getattr(settings, name)), allowed)
+    for name in ("prometheus_ca", "prometheus_certificate"):
+        if getattr(settings, name) is not None and not url.startswith("https://"):
+            allowed = f"only together with {flag('prometheus')} https://HOST"
+            raise SettingsError(name, str(getattr(settings, name)), allowed)
+
+
+def _is_plain(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether ``url`` names a host by one of ``schemes``, and holds neither user nor query."""
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
+        named = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        good = False
-    else:
-        good = good and "@" not in url and not (parts.path.strip("/") or parts.query)
-    if not good:
-        raise SettingsError("gossip", shown, allowed)
+        return False
+    return named and "@" not in url and not (parts.query or parts.fragment)
+
+
+def _shown(url: str) -> str:
+    """A password written here would stand in the process list, and has no place in an error."""
+    return re.sub(r"//.*@", "//…@", url)
 
 
 def flag(name: str) -> str:

@@ -34,6 +34,7 @@ from policies.snapshot import LoadFailure, Snapshot
 from policies.source import effective
 
 if TYPE_CHECKING:
+    from daemon.foresight.part import Foresight
     from daemon.gossip.part import Gossip
 
 log = logging.getLogger("remora.loop")
@@ -60,6 +61,7 @@ class Sidecar:
     gate: Gate
     gossip: "Gossip | None" = None
     leaving: Leaving | None = None
+    foresight: "Foresight | None" = None
     history: History = field(default_factory=History)
     telemetry: Telemetry = field(init=False)
     actuator: Actuator = field(init=False)
@@ -131,6 +133,8 @@ class Sidecar:
         policy = self.policy_file.policy
         asked_at_s = self.clock.now_s()
         snapshot = await self.observer.observe(policy, self.actuator)
+        if self.foresight:
+            self.history = self.foresight.joined(policy, self.history)
         decision = plan(policy, snapshot, self.history)
         self._write(policy, snapshot, decision)
         self.history = decision.history

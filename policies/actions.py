@@ -32,7 +32,10 @@ class Reason(StrEnum):
     # why a model comes in
     PINNED = "pinned", "It is pinned now, always or by its weekly windows."
     DEMANDED = "demanded", "Requests for it wait, or came of late."
-    FORESEEN = "foreseen", "It comes at regular times, and its next turn is near."
+    FORESEEN = (
+        "foreseen",
+        "It comes at regular times, and its next turn is near, or the fleet is asked for it.",
+    )
     COPIES = "copies", "It is one of the pods that keep it, by the policy's number of copies."
     HANDED_OVER = "handed_over", "Only pods that leave hold it, and its requests come here next."
     INHERITED = "inherited", "Others hold it and are asked for it; its requests come here now."

@@ -148,6 +148,18 @@ def rates(policy: Policy, past: ModelHistory, now_s: float) -> tuple[float, floa
     return fast * math.exp(-age_s / demand.fast_s), slow * math.exp(-age_s / demand.slow_s)
 
 
+def expected_rate(model: Model) -> float:
+    """Requests per second that are said to come to ``model`` here; 0 where nothing is known.
+
+    What is said is of the whole fleet, so it counts only in the pod that routers send the model's
+    requests to, or in a pod that knows of no others. Those that have come are part of it: it
+    stands beside the rates that were counted here, and is never added to them.
+    """
+    rate = model.expected_rate
+    is_sent_here = model.copies is None or model.copies.rank == 0
+    return rate if rate is not None and is_sent_here and 0 < rate < math.inf else 0.0
+
+
 def load_time_s(model: Model) -> float:
     """Expected seconds of one load: learned, else a prior that grows with the size."""
     if model.load_s is not None and math.isfinite(model.load_s) and model.load_s > 0:

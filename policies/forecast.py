@@ -164,6 +164,20 @@ def with_spells(several: Sequence[Spells], seconds: Floats) -> list[Spells]:
     ]
 
 
+def spells_of(reached: Floats, ended: Floats) -> Spells:
+    """The life table of one model from rows of AGES, without the ages it has never reached."""
+    ages = int(np.count_nonzero(reached))
+    return Spells(_coarse(reached[:ages].tolist()), _coarse(ended[:ages].tolist()))
+
+
+def succeeded(before: Spells, since: Spells) -> Spells:
+    """The table of the spells of both, those of ``since`` being the later ones."""
+    (reached, ended), (now_reached, now_ended) = before.rows, since.rows
+    # Each spell since has left this much of those before, at the ages that it passed through.
+    left = np.clip(1 - (1 - _KEPT) * now_reached, 0, 1)
+    return spells_of(reached * left + now_reached, ended * left + now_ended)
+
+
 def _coarse(counts: Iterable[float]) -> tuple[float, ...]:
     """Three digits, more than such a count means."""
     return tuple([float(f"{count:.3g}") for count in counts])
@@ -259,15 +273,20 @@ def known(reached: Floats) -> Floats:
     return share
 
 
+def faded(rates: Floats, since_s: Floats, windows_s: Floats) -> Floats:
+    """(n, w) exponential averages ``rates`` over ``windows_s`` (w,), ``since_s`` (n,) later."""
+    later: Floats = rates * np.exp(-since_s[:, None] / windows_s)
+    return later
+
+
 def visit_rate(rates: Floats, age_s: Floats, windows_s: Floats) -> Floats:
     """(n,) visits per second of late.
 
     rates: (n, 4), exponential averages over ``windows_s`` (4,) as of the latest visit, which
     was ``age_s`` (n,) ago.
     """
-    faded = rates * np.exp(-age_s[:, None] / windows_s)
     # Summed row by row: a matrix product may round a row by the company it is in.
-    rate: Floats = (faded * _WINDOW_SHARES).sum(axis=1)
+    rate: Floats = (faded(rates, age_s, windows_s) * _WINDOW_SHARES).sum(axis=1)
     return rate
 
 

@@ -100,7 +100,7 @@ def _visit_rates(
     windows_s = np.array(policy.demand.visit_windows_s)
     since_s = _since([past.visited_at_s for past in before], now_s)
     rates = np.array([past.visit_rates for past in before])
-    rates = rates * np.exp(-since_s[:, None] / windows_s) + 1 / windows_s
+    rates = forecast.faded(rates, since_s, windows_s) + 1 / windows_s
     for row in rates.tolist():
         minutes, hour, day, week = (float(f"{rate:.6g}") for rate in row)
         yield minutes, hour, day, week

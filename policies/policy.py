@@ -140,6 +140,37 @@ class Demand(Section):
         return 5 * self.fast_s, self.slow_s, 24 * self.slow_s, 168 * self.slow_s
 
 
+_LABEL = r"^[a-zA-Z_]\w{0,127}$"
+
+
+def _with_window(query: str) -> str:
+    if "{window}" not in query:
+        raise ValueError("no {window} in it")
+    return query
+
+
+class Prometheus(Section):
+    """What is asked of the Prometheus that `--prometheus` names: what the whole fleet is asked."""
+
+    query: Annotated[
+        str,
+        Field(
+            max_length=4096,
+            json_schema_extra={"x-allowed": "PromQL up to 4096 characters, with {window} in it"},
+        ),
+        AfterValidator(_with_window),
+    ] = "sum by (model) (rate(remora_model_arrivals_total[{window}]))"
+    """Requests per second of each model; ``{window}`` stands for the span to average over."""
+    label: Annotated[str, Field(pattern=_LABEL)] = "model"
+    """Label of the answer that names the model."""
+    window_s: Annotated[float, duration(1, 3600, "a duration from 1s to 1h, as 1m")] = 60.0
+    """That span for the rates of now: at least two scrapes, better four."""
+    history_s: Annotated[float, duration(0, 31 * 86400, "a duration from 0s to 31d, as 14d")] = (
+        14 * 86400.0
+    )
+    """How far back a pod that has just started asks what was asked before; 0s learns nothing."""
+
+
 class Residency(Section):
     """How long models stay, and what it takes to replace one."""
 
@@ -361,6 +392,7 @@ class Policy(Section):
     prewarm: bool = True
     """Load a model that comes at regular times shortly before its next turn, if that pays."""
     demand: Demand = Demand()
+    prometheus: Prometheus = Prometheus()
     residency: Residency = Residency()
     churn: Churn = Churn()
     loads: Loads = Loads()

@@ -27,7 +27,8 @@ class Standing:
     absence_s: seconds from the first request until it could serve, were it absent: another
         has to leave, and it has to load.
     outlook: what its past says of its next request.
-    coming: requests per second that other pods have had for it and that come here from now on.
+    coming: requests per second that other pods have had for it and that come here from now on, or
+        that are said to come to a model of which little is known here.
     """
 
     model: Model

@@ -122,6 +122,8 @@ class Model:
     revision: changes whenever files do that Triton would serve it from; None when they cannot
         be seen.
     copies: where it stands in the fleet; None where no fleet is known of.
+    expected_rate: requests per second that all pods together get of late, as somebody outside
+        counts them; None when nobody does. Those that reach this pod are among them.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Model:
     revision: str | None = None
     failure: LoadFailure | None = None
     copies: Copies | None = None
+    expected_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from policies.actions import Reason
 from policies.copies import coming, is_kept, is_spare, why_called
-from policies.demand import absence_s, is_busy, is_wanted, turn_s
+from policies.demand import absence_s, expected_rate, is_busy, is_wanted, turn_s
 from policies.history import NOTHING, History, ModelHistory
 from policies.memory import Need, footprint
 from policies.outlook import Outlook, outlooks
@@ -105,6 +105,7 @@ class Survey:
                 or (last_s is not None and not last_s + want_s < self.now_s)
                 or (last_s is not None and past.spells.turn_s is not None)
                 or (model.copies is not None and self.why_called(name) is not None)
+                or model.expected_rate
             ):
                 yield name
 
@@ -143,13 +144,22 @@ class Survey:
         return is_spare(self.policy, model, self.past(name), self.now_s, leaving=leaving)
 
     def is_foreseen(self, name: str) -> bool:
-        """Whether ``name``, an absent model, would by now have to load for its next turn. One
-        that came in for it once, and left, is not brought again."""
-        turn = self._turn_s(name)
-        if turn is None:
-            return False
+        """Whether ``name``, an absent model, would by now have to load for its next turn, or is
+        said to be asked for. One that came in for it once, and left, is not brought again."""
         left_s = self.past(name).left_at_s
-        return left_s is None or left_s < turn[0]
+        turn = self._turn_s(name) if self._has_its_turn_here(name) else None
+        if turn is not None and (left_s is None or left_s < turn[0]):
+            return True
+        horizon_s = self.policy.horizon_s
+        has_left = left_s is not None and self.now_s - left_s < horizon_s
+        is_due = expected_rate(self.models[name]) * horizon_s >= 1
+        return is_due and self.policy.prewarm and not has_left
+
+    def _has_its_turn_here(self, name: str) -> bool:
+        """Whether its requests come to this pod, as far as anybody knows: what the whole fleet was
+        asked may have been learned here."""
+        copies = self.models[name].copies
+        return copies is None or copies.rank == 0 or not self.policy.routes_by_model
 
     def is_expected(self, name: str) -> bool:
         """Whether the next turn of ``name`` is near, and has not passed."""
@@ -189,8 +199,11 @@ class Survey:
         if found is None:
             model, past = self.models[name], self.past(name)
             size_bytes, absence_s = self.size_bytes(name), self.absence_s(name)
-            asked = coming(self.policy, model)
-            found = Standing(model, past, size_bytes, absence_s, self.outlook(name), asked)
+            outlook = self.outlook(name)
+            # What its own past tells of a model, it tells better than a rate.
+            expected = (1 - outlook.known) * expected_rate(model)
+            asked = max(coming(self.policy, model), expected)
+            found = Standing(model, past, size_bytes, absence_s, outlook, asked)
             self._standings[name] = found
         return found
 

@@ -11,7 +11,7 @@ from policies.actions import Action, Hold
 from policies.history import History, ModelHistory
 from policies.snapshot import Device, Model, Snapshot
 
-VERSION = 3
+VERSION = 4
 FLOWS = ("arrivals", "served", "executions", "queue_s", "compute_s", "busy_s")
 DEMAND = ("fast_rate", "slow_rate", "rate_at_s", "uses", "last_use_s", "credit", "work")
 COLUMNS = {"flows": FLOWS, "demand": DEMAND}

@@ -35,6 +35,8 @@ _THOUGHT_ABOUT: Mapping[str, frozenset[str]] = {
     "horizon": frozenset(),
     "prewarm": frozenset(),
     "demand": frozenset({"fast", "slow", "want"}),
+    # Of who asks, and not of plans; nobody outside counts for an imagined pod.
+    "prometheus": frozenset({"query", "label", "window", "history"}),
     "residency": frozenset({"minimum", "cooldown", "idle_unload", "hysteresis"}),
     "churn": frozenset({"evictions", "window"}),
     "loads": frozenset({"concurrent", "timeout", "peak_factor", "forgive", "backoff"}),

@@ -235,7 +235,7 @@ def parsed(lines: list[str]) -> list[dict[str, Any]]:
 
 def test_the_first_and_every_third_line_are_keyframes() -> None:
     lines = parsed(written([a_tick()] * 7, every=3))
-    assert [line.get("v") for line in lines] == [3, None, None, 3, None, None, 3]
+    assert [line.get("v") for line in lines] == [4, None, None, 4, None, None, 4]
 
 
 def test_a_restart_makes_the_next_line_a_keyframe() -> None:
@@ -359,8 +359,8 @@ def test_a_change_without_a_keyframe_is_an_error() -> None:
 
 
 def test_another_format_is_refused_by_its_number() -> None:
-    with pytest.raises(JournalError, match="written in format 4, and this reader knows format 3"):
-        list(read(['{"v":4,"wholly":"different"}']))
+    with pytest.raises(JournalError, match="written in format 5, and this reader knows format 4"):
+        list(read(['{"v":5,"wholly":"different"}']))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_a_key_of_a_newer_writer_is_refused(where: list[Any]) -> None:
     for step in where:
         place = place[step]
     place["novelty"] = 1
-    with pytest.raises(JournalError, match=r"unknown key '.*novelty'.*knows format 3"):
+    with pytest.raises(JournalError, match=r"unknown key '.*novelty'.*knows format 4"):
         list(read([json.dumps(document)]))
 
 
@@ -401,7 +401,7 @@ def test_a_key_of_a_newer_writer_is_refused(where: list[Any]) -> None:
         ('{"n":1,"snapshot":{"models":{"t5":null}}}', "'t5' goes away and was never there"),
         ('{"n":1,"snapshot":{"flows":{"t5":[1,1,1,1]}}}', "a row for 't5', which was never"),
         ('{"n":1,"snapshot":{"flows":{"bert":[1]}}}', "1 numbers for 'bert' in 6 columns"),
-        ('{"n":1,"snapshot":{"now_s":"noon"}}', r"now_s: .* \(format 3\)"),
+        ('{"n":1,"snapshot":{"now_s":"noon"}}', r"now_s: .* \(format 4\)"),
         ('{"n":1,"snapshot":{"models":{"bert":{"state":"lost"}}}}', "bert.state: .*'ready'"),
         ('{"n":1,"holds":[{"subject":"","reason":"whim"}]}', "holds.0.reason: "),
         ('{"n":1,"actions":[{}]}', "an action must be either a load or an unload"),

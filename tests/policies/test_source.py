@@ -15,7 +15,7 @@ SHARE = "a percentage above 0% up to 100%, or an amount from 1MiB to 1024TiB, as
 AMOUNT = "an amount of memory from 0 to 1024TiB, as 4GiB"
 KEYS = (
     "budget, churn, demand, devices, fleet, footprints, front_door, headroom, horizon, loads,"
-    " mode, models, preset, prewarm, ranking, residency, restart_above, scaling,"
+    " mode, models, preset, prewarm, prometheus, ranking, residency, restart_above, scaling,"
     " tick, unloads, versions"
 )
 GIB = 2**30

@@ -47,6 +47,7 @@ class Guest:
     served: the revision that it was last loaded from. reverts: its versions from before a swap are
         kept beside the changed ones, so that it can go back to them.
     former_until_s: when the copy is gone that a new one has replaced.
+    expected_rate, fleet: what is said of it from outside.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Guest:
     former_until_s: float = -NEVER_S
     failure: LoadFailure | None = None
     arrivals: float = 0.0
+    expected_rate: float | None = None
+    fleet: Copies | None = None
     waiting_since_s: list[float] = field(default_factory=list)
 
 
@@ -151,7 +154,8 @@ class World:
             fallback=(1,) if guest.has_former and guest.state is not READY else (),
             revision=guest.revision,
             failure=guest.failure,
-            copies=self.copies.get(guest.name),
+            copies=self.copies.get(guest.name, guest.fleet),
+            expected_rate=guest.expected_rate,
         )
 
     def _has_former(self, guest: Guest) -> bool:

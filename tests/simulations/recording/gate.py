@@ -1,6 +1,7 @@
 """A door before a real server, which may fail, ask for a token, be slow, and counts who comes."""
 
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 
 @dataclass
@@ -67,3 +71,16 @@ def gate(address: str, context: ssl.SSLContext | None = None) -> Iterator[Gate]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A chain for this machine's address, and its key; skips the test where nothing makes one."""
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    words += ["-nodes", "-days", "1", "-subj", "/CN=gate", "-addext", "subjectAltName=IP:127.0.0.1"]
+    try:
+        command = [*words, "-keyout", str(key), "-out", str(chain)]
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificate, and it is not here")
+    return chain, key

@@ -33,7 +33,7 @@ from simulations.recording.record import METADATA, Progress, record
 from simulations.recording.spec import RecordSpec
 from simulations.testbed.tritonserver import free_ports
 from simulations.workloads import recorded
-from tests.simulations.recording.gate import gate
+from tests.simulations.recording.gate import certificate, gate
 from tests.simulations.recording.past import AWAY_S, BEGIN_S, HOUR_S, HOURS, STEP_S, Written
 from tests.simulations.recording.prometheus import Prometheus, Tools, write_past
 
@@ -361,28 +361,16 @@ def test_a_token_opens_the_door_and_stays_out_of_the_file(
 
 
 def test_a_server_behind_a_private_authority_needs_its_certificate(
-    prometheus: Prometheus, tmp_path: Path, certificate: tuple[Path, Path]
+    prometheus: Prometheus, tmp_path: Path
 ) -> None:
+    chain, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(chain, key)
     target = tmp_path / "past.parquet"
     with gate(prometheus.address, context) as door:
         with pytest.raises(Unreachable, match="TLS failed"):
             record(spec(door.url, 0, 1), target)
-        assert record(spec(door.url, 0, 1, ca_file=certificate[0]), target).models == 2
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    words += ["-nodes", "-days", "1", "-subj", "/CN=gate", "-addext", "subjectAltName=IP:127.0.0.1"]
-    try:
-        command = [*words, "-keyout", str(key), "-out", str(chain)]
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl makes the certificate, and it is not here")
-    return chain, key
+        assert record(spec(door.url, 0, 1, ca_file=chain), target).models == 2
 
 
 def test_the_same_recording_has_the_same_bytes(prometheus: Prometheus, tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ CONTRASTS = [
 # Knobs that change nothing here, and why.
 WITHOUT_EFFECT = {
     "restart_above": "a restart of Triton is only ever advised",
+    "prometheus.query": "nobody outside counts the requests of an imagined pod",
+    "prometheus.label": "nobody outside counts the requests of an imagined pod",
+    "prometheus.window": "nobody outside counts the requests of an imagined pod",
+    "prometheus.history": "nobody outside counts the requests of an imagined pod",
     "front_door.held": "simulated requests have no bodies",
     "front_door.lease": "there are no simulated streams",
     "front_door.access_sample": "a simulated door writes no journal",
