@@ -55,6 +55,11 @@ class Copies:
     asked: int = 0
 
 
+def orders_of(places: Places, models: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The heirs of each model; a while of work for a new set of pods, and for many models."""
+    return {name: places.heirs(name, DEPTH) for name in models}
+
+
 def per_hour(rate: float) -> int:
     """A rate per second as it is told to peers: by the hour, down to a power of two, so that it
     seldom changes; 0 where it is less than one."""
@@ -66,8 +71,9 @@ def per_hour(rate: float) -> int:
 class Fleet:
     """The peers of the pod whose place is ``place``, and who holds what.
 
-    waits: the order of pods is that of the latest `settle`, which is called by whoever builds
-        `upcoming` meanwhile; else it follows at once, and a change costs what a table costs.
+    waits: the order of pods is that of the latest `settle`, which is called by whoever works out
+        `orders_of` the `upcoming` ones meanwhile; else it follows at once, and a change costs what
+        a table costs.
     """
 
     place: str
@@ -120,19 +126,24 @@ class Fleet:
         """The pods that stay, where they are others than those of `places`."""
         return None if self._is_settled else self._staying()
 
-    def settle(self, places: Places) -> None:
-        """From now on ``places`` tell the order, whose table is built best beforehand."""
+    def settle(self, places: Places, orders: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        """From now on ``places`` tell the order.
+
+        orders: what `orders_of` has found there; others are worked out when they are asked for.
+        """
         self._is_settled = places == self._staying()
         self._places = places
         self._names = {self.peers[name].place: name for name in sorted(self.peers)}
-        self._orders.clear()
+        self._orders = dict(orders or {})
         self._copies.clear()
 
     def copies(self, models: Iterable[str]) -> Mapping[str, Copies | None]:
         """Where each of ``models`` stands; None for a pod without peers, which decides as one
         that has never heard of any."""
         places = self.places
-        if not self.peers or self._places is None:
+        # An order from when it was alone would make it the home of everything.
+        is_of_old = not self._is_settled and len(places.keys) < 2
+        if not self.peers or is_of_old:
             return dict.fromkeys(models)
         known = self._copies
         return {name: known.get(name) or self._looked_at(places, name) for name in models}
@@ -166,8 +177,8 @@ class Fleet:
                 self._add(counter, dict.fromkeys(holds - held, 1))
         had, has = before.asked if before else {}, now.asked if now else {}
         if had != has:
-            self._add(self._asked, {model: -hourly for model, hourly in had.items()})
-            self._add(self._asked, has)
+            changed = dict(had.items() ^ has.items()).keys()
+            self._add(self._asked, {name: has.get(name, 0) - had.get(name, 0) for name in changed})
 
     def _add(self, counter: Counter[str], amounts: Mapping[str, int]) -> None:
         for model, amount in amounts.items():

@@ -67,18 +67,10 @@ class Places:
         if len(self.keys) < 2:
             yield from self.keys
             return
-        if len(self.keys) == 1:
-            yield self.keys[0]
-            return
         table, hashed = self._table, _hash(model)
         yield self.keys[table[hashed % SLOTS]]
         for attempt in range(1, _TRIES):
             yield self.keys[table[(hashed ^ (2**64 - attempt)) % SLOTS]]
-
-    def build(self) -> None:
-        """Does now what the first look at an order would have to do; see `_table`."""
-        if len(self.keys) > 1:
-            assert self._table
 
     @cached_property
     def _ways(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

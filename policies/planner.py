@@ -257,6 +257,10 @@ def _awaits_turn(draft: Draft, reason: Reason) -> bool:
     if reason not in _FOR_THE_FLEET:
         return False
     slots = draft.survey.policy.loads.concurrent
+    if reason is Reason.INHERITED:
+        # It has been without until now, and a pod that knows some of its peers only, as after an
+        # outage of the broker, takes too much for its own.
+        slots = max(1, slots - 1)
     return draft.loading + draft.awaited >= slots or draft.refused >= _TURN
 
 

@@ -23,7 +23,7 @@ from daemon.gossip.topics import Topics
 from daemon.learned import Learned, LearnedStore
 from daemon.telemetry import Telemetry
 from policies.pace import Pace
-from policies.peers import Copies, Fleet, Peer
+from policies.peers import Copies, Fleet, Peer, orders_of
 
 log = logging.getLogger("remora.gossip")
 
@@ -204,13 +204,13 @@ class Gossip:
                 self._telling.said_nothing()
 
     async def _follow_places(self) -> None:
-        """Brings the order of pods up to date. Its table takes a while, for which the old one
-        stands, and ticks go on."""
+        """Brings the order of pods up to date. That takes a while, for which the old one stands,
+        and ticks go on."""
         self._fleet.leave(leaving=self.is_leaving)
         upcoming = self._fleet.upcoming
         if upcoming is not None:
-            await asyncio.to_thread(upcoming.build)
-            self._fleet.settle(upcoming)
+            models = list(self.telemetry.latest.snapshot.models)
+            self._fleet.settle(upcoming, await asyncio.to_thread(orders_of, upcoming, models))
 
     def _listen_for_echo(self) -> None:
         due_s = self._echo_due_s

@@ -120,6 +120,8 @@ def test_who_waits_for_the_table_goes_on_with_the_old_order() -> None:
     assert found.copies("a") == {"a": None}, "there is none yet"
     upcoming = found.upcoming
     assert upcoming == Places.of(PLACES[:2])
+    found.settle(Places.of([OURS]))
+    assert found.copies("a") == {"a": None}, "nor one from when it was alone"
     found.settle(upcoming)
     assert found.upcoming is None
     found.heard(peer(2, "a"))
