@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.controlplane.binaries import Binaries, NoControlPlane, find
-from tests.manifests.programs import kustomize
+from tests.manifests.programs import SOURCES, program
 
 
 @pytest.fixture(scope="session", autouse=True)
-def program() -> str:
+def programs() -> None:
     try:
-        return kustomize()
+        for name in SOURCES:
+            program(name)
     except NoControlPlane as error:
-        pytest.skip(f"no kustomize: {error}")
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from tests.controlplane.client import Object
 from tests.manifests.programs import rendered
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "chart"
 OVERLAYS = sorted(path.name for path in (DEPLOY / "overlays").iterdir())
 APPLIED = {
     **{name: DEPLOY / "overlays" / name for name in OVERLAYS},

@@ -1,4 +1,4 @@
-"""Kustomize and the definitions of others' kinds, from Go modules that are pinned beside this.
+"""Kustomize, Helm and the definitions of others' kinds, from Go modules pinned beside this.
 
 Owns where they lie. Knows nothing of what our manifests say.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +20,13 @@ from tests.controlplane.binaries import NoControlPlane, build
 from tests.controlplane.client import Object
 
 MODULE = Path(__file__).parent
-KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5"
+SOURCES = {
+    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+}
+# Helm believes itself to be of an old Kubernetes unless it is told.
+_VERSIONS = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+LINKED = f"-s -w -X {_VERSIONS}Major=1 -X {_VERSIONS}Minor=34"
 # Module, and where in it the definitions are that our manifests need.
 DEFINITIONS = {
     "github.com/kedacore/keda/v2": ("config/crd/bases/keda.sh_scaledobjects.yaml",),
@@ -31,30 +39,45 @@ TIMEOUT_S = 300.0
 
 
 @cache
-def kustomize() -> str:
+def program(name: str) -> str:
     """The program's path; the first call of all builds it. Raises NoControlPlane, BuildFailed."""
     folder = binaries.cache("manifests", MODULE)
-    program = folder / "kustomize"
-    if not program.exists():
+    path = folder / name
+    if not path.exists():
         go = _go()
         with binaries.only_one(folder):
-            if not program.exists():
-                half = folder / "kustomize.half"
-                command = [go, "build", "-trimpath", "-mod=readonly", "-o", str(half), KUSTOMIZE]
-                build(command, MODULE)
-                half.rename(program)
-    return str(program)
+            if not path.exists():
+                half = folder / f"{name}.half"
+                command = [go, "build", "-trimpath", "-mod=readonly", "-ldflags", LINKED]
+                build([*command, "-o", str(half), SOURCES[name]], MODULE)
+                half.rename(path)
+    return str(path)
 
 
 @cache
 def rendered(folder: Path) -> tuple[Object, ...]:
     """What `kubectl apply -k` would apply, in its order."""
-    command = [kustomize(), "build", str(folder)]
+    command = [program("kustomize"), "build", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert ended.returncode == 0, ended.stderr
     # A warning is of a field that the next version will refuse.
     assert ended.stderr == ""
     return tuple(each for each in yaml.safe_load_all(ended.stdout) if each)
+
+
+def helm(
+    *command: str, values: Mapping[str, Any] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """values: over those of the chart."""
+    given = ["--values", "-"] if values is not None else []
+    return subprocess.run(
+        [program("helm"), *command, *given],
+        input=json.dumps(values),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def definitions() -> list[Object]:
@@ -77,5 +100,5 @@ def definitions() -> list[Object]:
 def _go() -> str:
     go = shutil.which("go")
     if go is None:
-        raise NoControlPlane("go is not on PATH, so kustomize cannot be built")
+        raise NoControlPlane("go is not on PATH, so kustomize and helm cannot be built")
     return go
