@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from daemon.frontdoor.gate import Gate
+from daemon.versions import Outcome
 from policies.actions import Action, Plan
 from policies.memory import Account, Ledger
 from policies.policy import Policy
@@ -179,6 +180,8 @@ class Telemetry:
             self.reloads.labels(outcome)
         for error_class in ErrorClass:
             self.load_failures.labels(error_class.value)
+        for update in Outcome:
+            self.updates.labels(update.value)
 
     def _counter(self, name: str) -> Counter:
         labels, text = _TEXTS[name]

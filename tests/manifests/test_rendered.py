@@ -354,3 +354,18 @@ def test_all_workloads_move_to_another_namespace_together(tmp_path: Path) -> Non
     for each in built_on(tmp_path, KUSTOMIZATION + lists):
         where = each["metadata"].get("namespace", each["metadata"]["name"])
         assert where == "elsewhere"
+
+
+def test_gossip_comes_with_a_component(tmp_path: Path) -> None:
+    lists = (
+        "resources: [remora/deploy/overlays/gateway]\n"
+        "components: [remora/deploy/components/gossip]\n"
+    )
+    found = built_on(tmp_path, KUSTOMIZATION + lists)
+    template = of(found, "Deployment", "triton")["spec"]["template"]
+    told = [each["name"] for each in container(template, "remora")["env"]]
+    assert {"REMORA_GOSSIP", "REMORA_POLICY", "REMORA_ENVOY_ADMIN"} <= set(told)
+    assert set(told) - VARIABLES == {"POD_IP"}
+    # Only what stands before it is filled in.
+    assert told.index("POD_IP") < told.index("REMORA_GOSSIP_PLACE")
+    assert [each["name"] for each in containers(template)] == ["remora", "envoy", "triton"]
