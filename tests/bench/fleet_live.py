@@ -62,10 +62,14 @@ def main() -> None:
     print(f"requests, {RATE_PER_S:g} a second; load 0.8 s and 3 ms of work each\n")
     print("| | requests | failed | loads | cold requests | their seconds | p50 ms | p99 ms |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
+    errors: list[tuple[str, Outcome]] = []
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder, _running(case, Path(folder)) as running:
             outcomes = asyncio.run(_play(running))
             print(_row(case, running, outcomes), flush=True)
+            errors.extend((case.name, outcome) for outcome in outcomes if not outcome.served)
+    for name, outcome in errors:
+        print(f"{name}, {outcome.latency_s:.1f} s after it was due: {str(outcome.error)[:100]}")
 
 
 @contextmanager
