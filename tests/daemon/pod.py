@@ -184,8 +184,8 @@ def pod(
         running = Pod(directory, triton, own, metrics, (activator[0], activator[1]))
         running.settings = dict(settings or {})
         running.door_http, running.door_grpc = (f"127.0.0.1:{port}" for port in activator)
-        running.start_sidecar()
         try:
+            running.start_sidecar()
             if envoy:
                 stack.enter_context(_envoy(running))
             yield running
