@@ -9,6 +9,7 @@ from daemon.fleet.settings import PREFIX as FLEET_PREFIX
 from daemon.fleet.settings import FleetSettings
 from daemon.foresight import figures as foresight
 from daemon.gossip import figures
+from daemon.pulling.wishes import Wish
 from daemon.settings import Settings, table
 from daemon.telemetry import DESCRIPTIONS
 from policies.actions import Reason
@@ -45,6 +46,12 @@ def text() -> str:
             "",
             *_table(("key", "default", "allowed", "meaning"), policy_rows()),
             "",
+            "## Registry file: what to pull",
+            "",
+            "Keys of each entry of `registry`, for `remora pull` ([registry.md](registry.md)).",
+            "",
+            *_table(("key", "default", "allowed", "meaning"), registry_rows()),
+            "",
             "## Metrics: what is told",
             "",
             *_table(("name", "kind", "labels", "meaning"), DESCRIPTIONS),
@@ -80,6 +87,13 @@ def policy_rows() -> Iterator[tuple[str, str, str, str]]:
     """Key, default, what is allowed and meaning of every knob."""
     defaults = Policy().model_dump(mode="json", by_alias=True)
     yield from _rows(schema(), schema(), "", defaults)
+
+
+def registry_rows() -> Iterator[tuple[str, str, str, str]]:
+    """Key, default, what is allowed and meaning of a registry file's entries."""
+    entry = Wish.model_json_schema(by_alias=True)
+    defaults = {key: inner.get("default") for key, inner in entry["properties"].items()}
+    yield from _rows(entry, entry, "", defaults)
 
 
 def _rows(

@@ -25,6 +25,15 @@ from daemon.pulling.offers import (
     newest,
 )
 
+_S3: Mapping[str, Any] = {
+    # A second look must be a look, so nothing that was listed is remembered.
+    "skip_instance_cache": True,
+    "use_listings_cache": False,
+    # Parts that are fetched at once lie in memory: ten of 50 MiB each unless told otherwise.
+    "default_block_size": 8 * 2**20,
+    "max_concurrency": 4,
+}
+
 
 class Folder:
     """A `Source`: CONFIG and other files, and a folder for each version."""
@@ -61,10 +70,7 @@ class Files:
     def __init__(self, url: str) -> None:
         self._url = url
         with _told(url):
-            # A second look must be a look, so nothing that was listed is remembered.
-            options = {"skip_instance_cache": True}
-            if url.startswith("s3://"):
-                options |= {"use_listings_cache": False}
+            options = _S3 if url.startswith("s3://") else {}
             self._system, self._root = fsspec.core.url_to_fs(url, **options)
 
     def listed(self) -> Mapping[str, RemoteFile]:

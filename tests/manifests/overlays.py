@@ -16,6 +16,7 @@ APPLIED = {
     **{name: DEPLOY / "overlays" / name for name in OVERLAYS},
     "fleet alone": DEPLOY / "fleet",
     "upload": DEPLOY / "upload",
+    "pull": DEPLOY / "pull",
     "monitoring": DEPLOY / "monitoring",
 }
 TRITONS = ("single-gpu", "multi-gpu", "cpu", "existing-triton", "gateway")
@@ -39,6 +40,8 @@ def templates(found: Iterable[Object]) -> Iterator[tuple[str, Mapping[str, Any]]
     for each in found:
         if each["kind"] in ("Deployment", "Job"):
             yield each["metadata"]["namespace"], each["spec"]["template"]
+        elif each["kind"] == "CronJob":
+            yield each["metadata"]["namespace"], each["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def containers(template: Mapping[str, Any]) -> list[Mapping[str, Any]]:

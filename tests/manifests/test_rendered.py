@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ import pytest
 import yaml
 
 from daemon.fleet.settings import PREFIX, FleetSettings
+from daemon.pulling.command import USELESS
+from daemon.pulling.registered import SERVER
+from daemon.pulling.wishes import read_wishes
 from daemon.settings import Settings, table
 from policies.policy import Mode, Policy, Routing
 from policies.source import parse
@@ -30,7 +34,10 @@ from tests.manifests.overlays import (
 from tests.manifests.programs import rendered
 
 SETTINGS = Settings()
-VARIABLES = {name for _, name, _, _ in (*table(Settings), *table(FleetSettings, PREFIX))}
+VARIABLES = {
+    SERVER,
+    *(name for _, name, _, _ in (*table(Settings), *table(FleetSettings, PREFIX))),
+}
 
 
 @pytest.mark.parametrize("name", APPLIED)
@@ -299,6 +306,62 @@ def test_an_image_without_models_is_no_upload(tmp_path: Path) -> None:
     ended = upload(tmp_path / "models", tmp_path)
     assert ended.returncode == 1
     assert "no models in" in ended.stderr
+
+
+# --- the puller ---
+
+
+def test_the_puller_fills_what_triton_reads_from_a_registry_file_that_can_be_read() -> None:
+    (_, template), *others = templates(objects("pull"))
+    assert not others
+    pull = container(template, "pull")
+    (registry,) = (each for each in pull["args"] if each.startswith("/"))
+    (found,) = kinds(objects("pull"), "ConfigMap")
+    mounted = {each["mountPath"] for each in pull["volumeMounts"]}
+    assert str(Path(registry).parent) in mounted
+    assert Path(registry).name in found["data"]
+    assert read_wishes(DEPLOY / "pull" / "registry.yaml")
+    environment = {each["name"]: each["value"] for each in pull["env"]}
+    assert environment["REMORA_MODEL_REPOSITORY"] in mounted
+    claims = {
+        each["persistentVolumeClaim"]["claimName"]
+        for each in template["spec"]["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    assert claims == {
+        each["metadata"]["name"] for each in kinds(objects("cpu"), "PersistentVolumeClaim")
+    }
+
+
+def test_a_wrong_registry_file_is_not_tried_again() -> None:
+    (job,) = kinds(objects("pull"), "CronJob")
+    (rule,) = job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [USELESS])
+
+
+def test_a_pod_may_pull_for_itself_as_the_page_shows(tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "registry.md").read_text()
+    (patch,) = (
+        block.removeprefix("yaml\n")
+        for block in page.split("```")
+        if block.startswith("yaml\n") and "initContainers" in block
+    )
+    (tmp_path / "patch.yaml").write_text(patch)
+    overlay = {
+        "resources": [os.path.relpath(DEPLOY / "overlays" / "cpu", tmp_path)],
+        "patches": [{"path": "patch.yaml"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    template = of(rendered(tmp_path), "Deployment", "triton")["spec"]["template"]
+    pull = container(template, "pull")
+    assert "restartPolicy" not in pull
+    volumes = {each["name"]: each for each in template["spec"]["volumes"]}
+    assert volumes["models"] == {"name": "models", "emptyDir": {}}
+    assert {each["name"] for each in pull["volumeMounts"]} <= volumes.keys()
+    job = container(next(templates(objects("pull")))[1], "pull")
+    for same in ("args", "workingDir", "env", "envFrom", "resources"):
+        assert pull[same] == job[same]
+    assert pull["securityContext"] == {"runAsNonRoot": True} | job["securityContext"]
 
 
 # --- what is generated ---

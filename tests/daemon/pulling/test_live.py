@@ -104,6 +104,11 @@ async def test_what_was_pulled_is_served_and_a_pull_without_news_makes_triton_lo
     assert answer(server) == 3
     assert STAGING not in index(server)
 
+    registry.alias("champion", "1")
+    assert "pulled: version 2 removed" in pull(registry, mlflow, filled, tmp_path)
+    await triton.load(MODEL.name, 10)
+    assert answer(server) == 2
+
 
 async def test_while_a_pull_is_at_work_triton_loads_what_is_there(
     server: TritonServer, triton: Triton, filled: Path
