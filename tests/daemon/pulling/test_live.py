@@ -12,12 +12,15 @@ import pytest
 import yaml
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from daemon.pulling.bringing import Bringing
+from daemon.pulling.folders import Folder
 from daemon.pulling.placing import STAGING, repository
 from daemon.repository import Repository
 from daemon.triton import Triton
+from simulations.testbed.installation import Installation
 from simulations.testbed.repository import ModelSpec, write_repository
 from simulations.testbed.tritonserver import TritonServer
-from tests.daemon.pod import eventually
+from tests.daemon.pod import QUICK, eventually, pod
 from tests.daemon.pulling.servers import MLflow
 from tests.daemon.pulling.test_registered import Registry
 
@@ -121,3 +124,28 @@ async def test_while_a_pull_is_at_work_triton_loads_what_is_there(
         await triton.load("plain", 10)
         await triton.unload("plain", 10)
     assert STAGING not in index(server)
+
+
+def test_under_the_sidecar_a_version_that_was_pulled_comes_in_and_goes_back_by_itself(
+    installation: Installation, tmp_path: Path
+) -> None:
+    write_repository(tmp_path / "source", [MODEL])
+    source, models = tmp_path / "source" / MODEL.name, tmp_path / "pod" / "repository"
+    models.mkdir(parents=True)
+
+    def pulled() -> None:
+        with repository(models, print) as place:
+            Bringing(MODEL.name, Folder(str(source), 2), 2, place, print).bring()
+
+    pulled()
+    policy = QUICK.format(budget=400) + "versions: {settle: 0s}\n"
+    with pod(installation, tmp_path / "pod", (), policy) as running:
+        running.demand(MODEL.name)
+        eventually(lambda: running.ready() == {MODEL.name}, 20)
+        assert answer(running.triton) == 2
+        shutil.copytree(source / "1", source / "2")
+        pulled()
+        eventually(lambda: answer(running.triton) == 3, 20)
+        shutil.rmtree(source / "2")
+        pulled()
+        eventually(lambda: answer(running.triton) == 2, 20)
