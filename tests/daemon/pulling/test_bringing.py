@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.pulling.offers import PullError, Refused, Unreachable
+from daemon.pulling.bringing import Bringing
+from daemon.pulling.folders import Folder
+from daemon.pulling.offers import PullError, Refused, RemoteFile, Unreachable
 from daemon.pulling.placing import LOCK, STAGING, repository
 from tests.daemon.pulling.folders import CONFIG, contents, pull, stamps, write
 
@@ -201,6 +203,30 @@ def test_a_source_without_a_version_or_without_anything_says_so(
         pull(source, root)
     with pytest.raises(Unreachable, match="nothing is there"):
         pull(tmp_path / "none", root)
+
+
+class BeingUploaded(Folder):
+    """Each file that is fetched is followed by one more that comes."""
+
+    def fetch(self, file: RemoteFile, target: Path) -> None:
+        super().fetch(file, target)
+        write(Path(file.origin).parent, {f"after-{target.name}": "more"})
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_version_that_is_still_being_uploaded_waits_for_the_next_pull(
+    there: bool, source: Path, root: Path
+) -> None:
+    if there:
+        pull(source, root)
+        write(source, {"2/model.py": "two"})
+    before = contents(root)
+    with (
+        repository(root, print) as place,
+        pytest.raises(Unreachable, match="its source changed while it was being brought"),
+    ):
+        Bringing("m", BeingUploaded(str(source), 2), 2, place, print).bring()
+    assert contents(root) == before
 
 
 # --- crashes and others at work ------------------------------------------------------------------
