@@ -82,10 +82,20 @@ class Bringing:
 
     def _bring_more(self, offer: Offer) -> bool:
         """Versions before the configuration that may name them, and it before what goes."""
-        brought = [self._bring_version(n, offer) for n in sorted(offer.versions)]
-        beside = self._bring_beside(offer)
-        removed = self._remove_surplus(max(offer.versions))
-        return any(brought) or beside or removed
+        last, *older = sorted(offer.versions, reverse=True)
+        changed = self._bring_version(last, offer)
+        refused: list[Refused] = []
+        for number in older:
+            try:
+                changed |= self._bring_version(number, offer)
+            except Refused as error:
+                # The newest, which is the one that matters, is not held up by it.
+                refused.append(error)
+        changed |= self._bring_beside(offer)
+        changed |= self._remove_surplus(last)
+        if refused:
+            raise Refused("; ".join(map(str, refused)))
+        return changed
 
     # --- versions --------------------------------------------------------------------------------
 

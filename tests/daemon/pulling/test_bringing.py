@@ -106,6 +106,15 @@ def test_contents_that_change_under_a_number_are_refused(source: Path, root: Pat
     assert stamps(root / "m") == before
 
 
+def test_an_older_version_that_changed_holds_up_no_newer_one(source: Path, root: Path) -> None:
+    pull(source, root)
+    write(source, {"1/model.py": "not one any more", "2/model.py": "two"})
+    with pytest.raises(Refused, match="publish what has changed under a new number"):
+        pull(source, root)
+    assert contents(root)["m/1/model.py"] == "one"
+    assert contents(root)["m/2/model.py"] == "two"
+
+
 def test_a_damaged_version_is_brought_again(source: Path, root: Path) -> None:
     pull(source, root)
     (root / "m" / "1" / "model.py").write_text("")
