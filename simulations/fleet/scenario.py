@@ -78,7 +78,7 @@ class _GossipSection(Section):
     """As `GossipSpec` has it."""
 
     delay_s: Seconds = 0.1
-    loss: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     gap_s: Seconds | None = None
     heartbeat_s: PositiveSeconds = 60.0
     will_s: Seconds = 1.0
