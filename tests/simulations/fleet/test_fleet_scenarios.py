@@ -104,7 +104,11 @@ def test_a_small_scenario_is_read() -> None:
     ("before", "after", "said"),
     [
         ("rate:", "rates:", "bad.yaml:3: workload.zipf.rates: unknown key; allowed: "),
-        ("pods: 3", "pods: 0", "bad.yaml:4: fleet.pods: 0; allowed: a whole number from 1 up to 1000"),
+        (
+            "pods: 3",
+            "pods: 0",
+            "bad.yaml:4: fleet.pods: 0; allowed: a whole number from 1 up to 1000",
+        ),
         ("memory: 1.5", "memory: 0", "bad.yaml:4: fleet.memory: 0; allowed: a number above 0"),
         (", memory: 1.5", "", "bad.yaml: pod: missing; allowed: a pod, as `pod: {device: 24GiB}`"),
         ("loss: 0.1", "loss: 1", "bad.yaml:6: gossip.loss: 1; allowed: a number from 0 up to 0.99"),
