@@ -5,6 +5,7 @@ from tests.bench import (
     door_memory,
     door_speed,
     fleet_live,
+    fleet_plan,
     fleet_speed,
     gateway_load,
     gateway_speed,
@@ -30,6 +31,7 @@ BENCHES = (
     gateway_speed,
     gateway_load,
     gossip_cost,
+    fleet_plan,
 )
 
 for bench in BENCHES:
