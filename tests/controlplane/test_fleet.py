@@ -329,6 +329,8 @@ def test_a_dead_replica_of_the_fleet_changes_nothing(story: Story) -> None:
     writer = told.writer()
     (other,) = told.replicas.keys() - {writer}
     replica = told.replicas[writer]
+    # The newest pod has its label too.
+    eventually(lambda: told.holders("common") == set(told.pods()), 30, told.pods)
     holders = {model: told.holders(model) for model in ("common", *story.owners)}
     replica.process.kill()
     story.stays(4, 2)
