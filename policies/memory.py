@@ -72,15 +72,13 @@ class Ledger:
             if model.state is ModelState.LOADING:
                 self.promise(self._peak(model))
                 continue
+            copies = 2 if model.former else 1
             for device, amount in footprint(model).items():
-                settled[device] = settled.get(device, 0) + amount
-                if model.state is ModelState.UNLOADING:
+                settled[device] = settled.get(device, 0) + copies * amount
+                if model.state is ModelState.UNLOADING or model.former:
                     leaving[device] = leaving.get(device, 0) + amount
             if model.updating:
                 self.promise(self._peak(model))
-            elif model.former:
-                self.promise(footprint(model))
-                self.release(footprint(model))
         self.promise(settled)
         self.release(leaving)
         return settled

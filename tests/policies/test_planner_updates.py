@@ -227,12 +227,36 @@ def test_outdated_ensemble_brings_its_outdated_steps() -> None:
 
 
 def test_second_copy_is_never_evicted_nor_promised_away() -> None:
-    policy = policy_of()
+    policy = policy_of(residency={"minimum": 0})
     world = gpu_world(here("a", 4, load_s=30), guest("b", 4, waits=True))
+    world.measured = False
     settled(world, policy, "a")
     world.ask("b", 50)
     assert updates(world, policy, 20) == []
     assert world.reserved(policy, "GPU-0") == 8 * GIB
+
+
+def test_old_copy_has_its_memory_until_it_is_gone() -> None:
+    policy = policy_of()
+    world = gpu_world(here("a", 4, load_s=2, unload_s=20), guest("b", 4, waits=True))
+    world.measured = False
+    settled(world, policy, "a")
+    world.wait(2)
+    assert world.guests["a"].copies == 1
+    world.ask("b")
+    assert reason_of(world.tick(policy), "b") is Reason.WAITING_FOR_UNLOAD
+    assert updates(world, policy, 16) == []
+    assert updates(world, policy, 5) == [("b", Reason.DEMANDED)]
+
+
+def test_ensemble_waits_for_a_step_of_which_a_new_copy_comes() -> None:
+    policy = policy_of(loads={"concurrent": 4})
+    x = ensemble("x", "a", "b", waits=True)
+    world = gpu_world(here("a", 2, load_s=5), here("b", 1), x)
+    settled(world, policy, "a")
+    world.ask("x")
+    assert reason_of(world.tick(policy), "x") is Reason.WAITING_FOR_LOAD_SLOT
+    assert updates(world, policy, 8) == [("x", Reason.DEMANDED)]
 
 
 def test_swap_for_which_others_must_go_makes_room_only_if_that_pays() -> None:

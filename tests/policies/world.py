@@ -332,6 +332,7 @@ class World:
     def act(self, action: Action) -> None:
         if isinstance(action, Unload):
             guest = self.guests[action.model]
+            assert guest.copies == 1, f"{action.model} would leave while a new copy of it comes"
             guest.has_former |= action.reason is Reason.UPDATED and guest.reverts
             self.drain((action.model, *action.takes))
         else:
