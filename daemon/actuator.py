@@ -183,7 +183,8 @@ class Actuator:
             self.gate.opened([name])
             return True
         log.warning("%s: load failed (%s): %s", name, failure.error_class, failure.message)
-        if beside or self.versions.is_swapped(name):
+        is_update = beside or self.versions.is_swapped(name)
+        if is_update and failure.error_class is not ErrorClass.UNAVAILABLE:
             self.witness.updated(name, Outcome.REFUSED)
         went_back = bool(action.versions)
         self.versions.failed(name, failure, beside=beside, went_back=went_back)
@@ -210,7 +211,8 @@ class Actuator:
         that a drain gives them is all that is known of those.
         """
         after = await self.triton.observe(_ASK_TIMEOUT_S)
-        if any({*after[n].versions} & {*before[n].versions} for n in names if n in after):
+        known = [name for name in names if name in before and name in after]
+        if any({*after[name].versions} & {*before[name].versions} for name in known):
             await asyncio.sleep(policy.unloads.drain_s)
         while True:
             served = await self.triton.observe(_ASK_TIMEOUT_S)

@@ -24,9 +24,11 @@ from tests.daemon.pod import QUICK, Pod, eventually, pod
 NewPod = Callable[..., AbstractContextManager[Pod]]
 
 FIRST = ModelSpec("a", 40, load_s=0.5, compute_ms=5, hint=True)
+# Declared, since what others on this machine take during a load would pass for the model's.
+SIZES = "models: {a: {footprint: 40MiB}, b: {footprint: 20MiB}}\n"
 SETTLE = "versions: {settle: 1s}\n"
-ROOM_FOR_TWO = QUICK.format(budget=400) + SETTLE
-ROOM_FOR_ONE = QUICK.format(budget=60) + SETTLE
+ROOM_FOR_TWO = QUICK.format(budget=400) + SETTLE + SIZES
+ROOM_FOR_ONE = QUICK.format(budget=60) + SETTLE + SIZES
 BROKEN = "raise RuntimeError('no such thing')\n"
 
 
