@@ -169,11 +169,11 @@ class Pod:
         return text
 
 
-def asked(port: int) -> tuple[int, str]:
+def asked(port: int, model: ModelSpec = MODEL) -> tuple[int, str]:
     """Status, and in how many attempts Envoy says that it was."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("POST", f"/v2/models/{MODEL.name}/infer", json.dumps(BODY))
+        connection.request("POST", f"/v2/models/{model.name}/infer", json.dumps(BODY))
         answer = connection.getresponse()
         answer.read()
         return answer.status, answer.getheader("x-envoy-attempt-count", "")

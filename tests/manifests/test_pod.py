@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.manifests.overlays import DEPLOY
-
-# A network namespace of one's own, as anybody may have where the machine allows it.
-ALONE = ("unshare", "--user", "--map-root-user", "--net")
-TIMEOUT_S = 180.0
+from tests.manifests.alone import told
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if shutil.which(ALONE[0]) is None or subprocess.run([*ALONE, "true"], check=False).returncode:
-        pytest.skip("this machine gives no network namespace, where the pod's ports would be free")
-    folder = tmp_path_factory.mktemp("pod")
-    command = [*ALONE, sys.executable, "-m", "tests.manifests.pod", "cpu", str(folder)]
-    ended = subprocess.run(
-        command,
-        cwd=DEPLOY.parent,
-        env=os.environ | {"PYTHONPATH": str(DEPLOY.parent)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    logs = {path.name: path.read_text()[-2000:] for path in folder.glob("*.log")}
-    assert ended.returncode == 0, (ended.stderr, logs)
-    return json.loads(ended.stdout)
+    return told("tests.manifests.pod", "cpu", folder=tmp_path_factory.mktemp("pod"))
 
 
 def test_a_request_for_an_absent_model_waits_for_it_and_the_next_does_not(seen: Any) -> None:

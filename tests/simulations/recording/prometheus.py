@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,17 +69,22 @@ class Prometheus(Server):
         folder: Path,
         targets: Mapping[str, Sequence[str]] | None = None,
         options: Sequence[str] = (),
+        configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        """targets: addresses by job, scraped each second; data lies in ``folder``/data."""
+        """targets: addresses by job, scraped each second; data lies in ``folder``/data.
+
+        configuration: what Prometheus' own file says beside that, or in its place.
+        """
         (port,) = free_ports(1)
         self.address = f"127.0.0.1:{port}"
         jobs = [
             {"job_name": job, "static_configs": [{"targets": list(addresses)}]}
             for job, addresses in (targets or {}).items()
         ]
-        settings = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        settings = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        whole = {"global": settings, "scrape_configs": jobs, **(configuration or {})}
         config = folder / "prometheus.yaml"
-        config.write_text(yaml.safe_dump({"global": settings, "scrape_configs": jobs}))
+        config.write_text(yaml.safe_dump(whole))
         command = [
             str(tools.prometheus),
             f"--config.file={config}",
