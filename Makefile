@@ -13,7 +13,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check e2e controlplane fmt bench schema docs manifests lock clean python
+.PHONY: help venv demo test check e2e controlplane image fmt bench schema docs manifests lock clean python
 
 help: ## Show these targets
 	@grep -E '^[a-z0-9]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
@@ -36,6 +36,9 @@ e2e: $(VENV)/.ready ## Run the tests with a real Kubernetes control plane alone;
 
 controlplane: $(VENV)/.ready ## Build that control plane beforehand; otherwise its first test does
 	$(BIN)/python -m tests.controlplane.binaries
+
+image: $(VENV)/.ready ## Build the image in chroots and try it; needs root and debootstrap
+	$(BIN)/python -m tests.image
 
 fmt: $(VENV)/.ready ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix-only

@@ -4,6 +4,7 @@ carries nothing in memory that it does not use."""
 import asyncio
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,25 @@ app = typer.Typer(
 
 def main() -> None:
     app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(metadata.version("remora"))
+        except metadata.PackageNotFoundError as error:
+            raise _fail("remora is not installed, so its version is unknown") from error
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
+    ] = False,
+) -> None:
+    pass
 
 
 def _fail(text: str) -> typer.Exit:

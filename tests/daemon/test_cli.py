@@ -35,6 +35,16 @@ def run(*words: str) -> tuple[int, str]:
     return outcome.exit_code, outcome.output
 
 
+def test_it_says_which_version_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "remora-1.2.3.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.4\nName: remora\nVersion: 1.2.3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run("--version") == (0, "1.2.3\n")
+
+
 @pytest.mark.parametrize(("text", "message"), BROKEN)
 def test_check_names_file_key_value_and_what_is_allowed(
     text: str, message: str, tmp_path: Path
