@@ -232,6 +232,31 @@ def test_the_policy_is_one(name: str) -> None:
     assert (found.scaling.routing is Routing.BY_MODEL) == (name == "gateway")
 
 
+def test_the_folder_that_the_walkthrough_makes_is_applied_with_its_own_policy(
+    tmp_path: Path,
+) -> None:
+    """With the gateway's component too, which has one itself."""
+    page = (DEPLOY.parent / "docs" / "walkthrough.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    for block in blocks[:3]:
+        name = block.partition("\n")[0].removeprefix("# ")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(block)
+    small, components, by_model = blocks[3:6]
+    (tmp_path / "mine" / "policy.yaml").write_text(small + by_model)
+    with (tmp_path / "mine" / "pods" / "kustomization.yaml").open("a") as more:
+        more.write(components)
+    found = rendered(tmp_path / "mine")
+    assert {each["metadata"]["name"] for each in kinds(found, "Deployment")} == {
+        "triton",
+        "triton-gateway",
+    }
+    said = parse(of(found, "ConfigMap", "remora-policy")["data"]["policy.yaml"], "policy.yaml")
+    assert said.scaling.routing is Routing.BY_MODEL
+    assert said.models["image_classifier"].pin
+
+
 # --- how many pods ---
 
 

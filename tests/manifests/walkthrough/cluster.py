@@ -26,12 +26,25 @@ from tests.controlplane.workload import Site, workload
 from tests.manifests.overlays import DEPLOY
 from tests.manifests.walkthrough.typist import Typist
 
-MINE = """\
+MINE = {
+    "pods/kustomization.yaml": """\
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-resources: [../deploy/overlays/cpu]
-components: [../deploy/components/gateway, ../deploy/components/gossip]
-"""
+resources: [../../deploy/overlays/cpu]
+""",
+    "kustomization.yaml": """\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [pods]
+configMapGenerator:
+  - name: remora-policy
+    namespace: models
+    behavior: replace
+    files: [policy.yaml]
+""",
+    "policy.yaml": "preset: balanced\n",
+}
+COMPONENTS = "components: [../../deploy/components/gateway, ../../deploy/components/gossip]"
 # One instance that answers one request at a time: a pod does five a second.
 COMMON = ModelSpec("common", 20, load_s=0.3, compute_ms=200, max_batch_size=0)
 WORK_OF_1_7_PODS_PER_S = 8.5
@@ -48,8 +61,9 @@ def play(folder: Path) -> None:
         config = plane.kubeconfig(folder / "kubeconfig", user)
         typed = Typist(folder, KUBECONFIG=str(config))
         shutil.copytree(DEPLOY, folder / "deploy")
-        (folder / "mine").mkdir()
-        (folder / "mine/kustomization.yaml").write_text(MINE)
+        for name, text in MINE.items():
+            (folder / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "mine" / name).write_text(text)
         _apply(typed)
         with _pods(plane, folder) as (site, deployed), ExitStack() as stack:
             _scale(typed, site, deployed, address, stack)
@@ -60,18 +74,14 @@ def play(folder: Path) -> None:
 def _apply(typed: Typist) -> None:
     typed.types("kubectl version")
     typed.says("Triton, Remora and Envoy; the Job that uploads, the CronJob that pulls.")
-    typed.types("kubectl apply -k deploy/overlays/cpu")
+    typed.types("kubectl apply -k mine")
     typed.types("kubectl apply -k deploy/upload")
     typed.types("kubectl apply -k deploy/pull")
     typed.types("kubectl -n models get deployments,pods")
     typed.says("A changed policy is a changed ConfigMap, and no new pod.")
-    typed.types(
-        "printf 'preset: latency-first\\n' > policy.yaml; remora check policy.yaml | head -3"
-    )
-    typed.types(
-        "kubectl -n models create configmap remora-policy --from-file=policy.yaml"
-        " --dry-run=client -o yaml | kubectl apply -f -"
-    )
+    typed.types("printf 'preset: latency-first\\n' > mine/policy.yaml")
+    typed.types("remora check mine/policy.yaml | head -3")
+    typed.types("kubectl apply -k mine | grep -v unchanged")
     typed.types("kubectl -n models get deployments,replicasets")
 
 
@@ -79,7 +89,7 @@ def _apply(typed: Typist) -> None:
 def _pods(plane: ControlPlane, folder: Path) -> Iterator[tuple[Site, Deployed]]:
     sidecars = Authority.create(folder / "sidecars", "sidecars")
     write_repository(folder / "models", (COMMON,))
-    policy = folder / "policy.yaml"
+    policy = folder / "mine/policy.yaml"
     site = Site(folder, find_triton(), sidecars, folder / "models", policy, 9400, 9410, 9411)
     with Kubelet(plane.admin, "models", lambda *pod: workload(site, *pod), "127.95.0") as kubelet:
         eventually(lambda: kubelet.running, 90, lambda: "no pod runs")
@@ -129,8 +139,9 @@ def _is_ready(replica: Replica) -> bool:
 
 def _join(typed: Typist) -> None:
     typed.says("A gateway before the pods, and gossip between them: the pods are replaced.")
-    typed.types("cat mine/kustomization.yaml")
-    typed.types("kubectl apply -k mine")
+    typed.types(f"echo '{COMPONENTS}' >> mine/pods/kustomization.yaml")
+    typed.types("echo 'scaling: {routing: by-model}' >> mine/policy.yaml")
+    typed.types("kubectl apply -k mine | grep -v unchanged")
     typed.types("kubectl -n models rollout status deployment/triton --timeout=5m")
     typed.types("kubectl -n models get deployments,services")
 

@@ -1,19 +1,26 @@
 """The pod of deploy/overlays/cpu, as processes, with the example repository: asked, told, changed.
 
-Ports are the pod's own, as `kubectl port-forward` would have them.
+Ports are the pod's own, as `kubectl port-forward` would have them. The gossip component's variables
+are written out, for nobody here fills in a pod's address; a broker and a gateway come last.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.manifests.overlays import DEPLOY, objects
-from tests.manifests.pod import Pod, raise_loopback
+from simulations.testbed.envoy import find_envoy
+from tests.controlplane.client import Object
+from tests.daemon.gossip.mosquitto import Mosquitto, found
+from tests.manifests.overlays import DEPLOY, container, objects, of
+from tests.manifests.pod import Container, Pod, raise_loopback
 from tests.manifests.walkthrough.typist import Typist
 
+BROKER_PORT = 1883
 DOOR = "http://localhost:9480/v2"
 FRAUD, IMAGE, WORDS = (
     f"{DOOR}/models/{name}" for name in ("fraud_detector", "image_classifier", "sentiment_analysis")
@@ -32,7 +39,7 @@ READY = f"curl -s -d '{{\"ready\": true}}' {DOOR}/repository/index"
 def play(folder: Path) -> None:
     raise_loopback()
     typed = Typist(folder)
-    pod = Pod(objects("cpu"), folder)
+    pod = Pod(_gossiping(objects("cpu")), folder)
     (folder / "deploy").symlink_to(DEPLOY)
     for name, (tensor, datatype, shape, data) in REQUESTS.items():
         given = {"name": tensor, "datatype": datatype, "shape": shape, "data": data}
@@ -46,8 +53,24 @@ def play(folder: Path) -> None:
         _ask(typed)
         _change(typed, folder)
         _roll(typed)
+        _gossip(typed, folder, stack)
+        _gateway(typed, folder, stack)
         typed.says("The pod is told to end: the hooks, Triton, then the sidecars.")
         print(json.dumps(pod.stop()))
+
+
+def _gossiping(applied: tuple[Object, ...]) -> tuple[Object, ...]:
+    changed = copy.deepcopy(applied)
+    template = of(changed, "Deployment", "triton")["spec"]["template"]
+    container(template, "remora")["env"].extend(
+        {"name": f"REMORA_{name}", "value": value}
+        for name, value in (
+            ("GOSSIP", f"mqtt://127.0.0.1:{BROKER_PORT}"),
+            ("POD", "triton-0"),
+            ("GOSSIP_PLACE", "127.0.0.1:9482"),
+        )
+    )
+    return changed
 
 
 def _ask(typed: Typist) -> None:
@@ -100,3 +123,35 @@ def _roll(typed: Typist) -> None:
     typed.waits(lambda: typed.asks(third)[0] == 0, 90, "version 3 serves")
     typed.types(f"curl -s -d @picture.json {IMAGE}/infer | head -c 120; echo")
     typed.types("curl -s localhost:9400/metrics | grep '^remora_updates_total'")
+
+
+def _gossip(typed: Typist, folder: Path, stack: ExitStack) -> None:
+    problems = "curl -s localhost:9400/v1/state | python -m json.tool | grep -A3 '\"problems\"'"
+    connected = "curl -s localhost:9400/metrics | grep -q '^remora_gossip_connected 1'"
+    typed.says("There has been no broker so far, and it went on alone.")
+    typed.types(problems)
+    typed.says("A broker comes.")
+    broker = Mosquitto(found(), folder, BROKER_PORT, ("allow_anonymous true",))
+    stack.enter_context(broker)
+    typed.waits(lambda: typed.asks(connected)[0] == 0, 60, "the sidecar is connected")
+    typed.types(problems)
+    typed.types("mosquitto_sub -V 5 -C 1 -W 10 -t 'remora/pods/+' | head -c 700; echo")
+    typed.says("An operator expects requests for a model that is not there.")
+    typed.types(RESIDENT)
+    hint = "mosquitto_pub -V 5 -t remora/demand/fraud_detector -m '{\"count\": 20}'"
+    typed.types(hint)
+    ready = "fraud_detector is ready, and nobody has asked for it"
+    typed.waits(lambda: typed.asks(f"curl -sf {FRAUD}/ready")[0] == 0, 60, ready)
+    typed.types(RESIDENT)
+
+
+def _gateway(typed: Typist, folder: Path, stack: ExitStack) -> None:
+    typed.says("A gateway, before this pod alone.")
+    typed.types("remora gateway-config --pod 127.0.0.1:9482 > gateway.yaml")
+    command = [str(find_envoy()), "--config-path", str(folder / "gateway.yaml")]
+    command += ["--disable-hot-restart", "--log-level", "warning"]
+    stack.enter_context(Container("gateway", command, os.environ, folder / "gateway.log"))
+    door = "http://localhost:9580/v2"
+    typed.waits(lambda: typed.asks(f"curl -sf {door}/health/live")[0] == 0, 30, "it answers")
+    typed.types(f"curl -s {TIMED} -d @payment.json {door}/models/fraud_detector/infer")
+    typed.types(f"curl -s {TIMED} -d '{{}}' {door}/repository/models/fraud_detector/unload")
