@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.manifests.test_pod import ALONE
+from tests.manifests.alone import ALONE
 from tests.manifests.walkthrough import cluster, serving
 
 PARTS = {"serving": serving.play, "cluster": cluster.play}
