@@ -99,6 +99,8 @@ def wrong(found: dict[str, Any]) -> Iterator[str]:
         yield f"only the volume is to be writable: {may}"
     if not isinstance(found["extras"], dict) or None in found["extras"].values():
         yield f"extras: {found['extras']}"
+    if not isinstance(found["modules"], int):
+        yield f"modules: {found['modules']}"
     if (runs["Uid"], runs["Gid"], runs["Groups"]) != (EXPECTED_IDS, EXPECTED_IDS, ""):
         yield f"user: {runs}"
     if {runs["CapEff"], runs["CapBnd"]} != {"0" * 16} or runs["NoNewPrivs"] != "1":

@@ -79,6 +79,8 @@ def tried(container: Container) -> dict[str, Any]:
     policy.unlink()
     ended = container.ran("python", "-c", _EXTRAS, *image["extras"])
     told["extras"] = json.loads(ended.stdout) if ended.returncode == 0 else ended.stderr
+    ended = container.ran("python", "-c", _MODULES)
+    told["modules"] = json.loads(ended.stdout) if ended.returncode == 0 else ended.stderr
     told["run"] = _runs(container)
     return told
 
@@ -100,6 +102,16 @@ for extra in sys.argv[1:]:
                 is_there = version in asked.specifier
                 found[f"{extra}: {asked.name}"] = version if is_there else None
 print(json.dumps(found))
+"""
+
+# Whether each of our modules, and with it what it needs, can be imported; those imported late too.
+_MODULES = """\
+import importlib, json, pkgutil
+import daemon
+names = [each.name for each in pkgutil.walk_packages(daemon.__path__, "daemon.")]
+for name in (*names, "mlflow", "s3fs", "aiomqtt", "prometheus_api_client", "kubernetes.aio"):
+    importlib.import_module(name)
+print(json.dumps(len(names)))
 """
 
 
