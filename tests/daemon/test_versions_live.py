@@ -114,9 +114,11 @@ def asked(running: Pod, model: str = "a") -> Iterator[Traffic]:
 
 
 def updates(running: Pod) -> dict[str, int]:
+    """How many changes of files ended how, without the outcomes that none has had."""
     lines = running.get("/metrics").splitlines()
     rows = [line.split() for line in lines if line.startswith("remora_updates_total{")]
-    return {row[0].split('"')[1]: int(float(row[1])) for row in rows}
+    counted = {row[0].split('"')[1]: int(float(row[1])) for row in rows}
+    return {outcome: number for outcome, number in counted.items() if number}
 
 
 def reasons(running: Pod) -> list[Reason]:
