@@ -77,6 +77,15 @@ class Watched:
         _until(self.pod.is_ready, "the pod is not ready")
         _until(lambda: page("127.0.0.1:9440", "/readyz") is not None, "the fleet is not ready")
         self._prometheus.wait_live()
+        # It looks for its targets some seconds late, and a rate needs to have seen the beginning.
+        _until(lambda: set(self.health().values()) == {"up"}, "not all is scraped")
+
+    def health(self) -> dict[tuple[str, str], str]:
+        """Of what is scraped, by job and endpoint."""
+        found = self.asks("targets")["activeTargets"]
+        by = {(each["labels"]["job"], each["labels"]["endpoint"]): each["health"] for each in found}
+        assert len(by) == len(found), found
+        return by
 
     def asks(self, path: str, **query: object) -> Any:
         text = page(self._prometheus.address, f"/api/v1/{path}?{urlencode(query, doseq=True)}")
@@ -200,10 +209,7 @@ def watch(folder: Path, api_server: str) -> dict[str, Any]:
             _until(lambda: _tells("remora_unload_seconds_count"), "it does not go")
             time.sleep(SCRAPED_S)
         told = {
-            "targets": [
-                (each["labels"], each["health"])
-                for each in watched.asks("targets")["activeTargets"]
-            ],
+            "targets": sorted(watched.health().items()),
             "chosen": {each.uid: watched.chosen(each) for each in DASHBOARDS},
             "shown": {each.uid: watched.shows(each) for each in DASHBOARDS},
             "rules": watched.rules(),
