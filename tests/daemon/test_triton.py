@@ -78,7 +78,7 @@ async def test_a_model_never_asked_for_is_unloaded_and_unknown_to_triton(triton:
 
 async def test_a_loaded_model_is_ready_and_then_unloads_without_a_reason(triton: Triton) -> None:
     await triton.load("plain", 10)
-    assert await served(triton, "plain") == Served("plain", READY)
+    assert await served(triton, "plain") == Served("plain", READY, versions=("1",))
     await triton.unload("plain", 5)
     assert await becomes(triton, "plain", UNLOADED) == Served("plain", UNLOADED)
 
@@ -89,7 +89,8 @@ async def test_a_model_whose_folder_is_gone_still_shows_while_it_serves(
     await triton.load("plain", 10)
     shutil.move(repository_root / "plain", tmp_path / "plain")
     try:
-        assert await served(triton, "plain") == Served("plain", READY, in_repository=False)
+        expected = Served("plain", READY, in_repository=False, versions=("1",))
+        assert await served(triton, "plain") == expected
         assert await ask(server, "plain") == 2.0
     finally:
         shutil.move(tmp_path / "plain", repository_root / "plain")
@@ -114,7 +115,7 @@ async def test_all_versions_of_a_model_are_one_row(
     try:
         await triton.load("twice", 10)
         assert len(server.stub_pids()["twice"]) == 2
-        assert await served(triton, "twice") == Served("twice", READY)
+        assert await served(triton, "twice") == Served("twice", READY, versions=("1", "2"))
     finally:
         shutil.rmtree(repository_root / "twice")
 
@@ -161,9 +162,19 @@ async def test_versions_are_one_model_whatever_state_each_is_in() -> None:
         rows = await triton.observe(5)
         await triton.close()
     assert rows == {
-        "a": Served("a", READY, True, "Internal: no", {("GPU", 1): 30, ("CPU", 0): 5}, 8, 3, 2),
-        "b": Served("b", ModelState.LOADING),
-        "c": Served("c", ModelState.UNLOADING),
+        "a": Served(
+            "a",
+            READY,
+            True,
+            "Internal: no",
+            {("GPU", 1): 30, ("CPU", 0): 5},
+            8,
+            3,
+            2,
+            versions=("2",),
+        ),
+        "b": Served("b", ModelState.LOADING, more_come=True, more_leave=True),
+        "c": Served("c", ModelState.UNLOADING, more_leave=True),
         "d": Served("d", UNLOADED),
         "e": Served("e", UNLOADED, known=False),
     }
