@@ -6,10 +6,9 @@ Owns the columns and how their numbers are written. Computes nothing.
 import math
 from collections.abc import Sequence
 
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
+from simulations import contested
 from simulations.comparison.table import number
 from simulations.scaling.contest import Contest, Entry
 from simulations.scaling.outcome import TO_CLAIRVOYANT
@@ -41,46 +40,21 @@ def row(entry: Entry) -> tuple[str, ...]:
 
 
 def for_terminal(contest: Contest) -> Table:
-    table = Table(
-        title=contest.scenario.name,
-        caption=LEGEND,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for title in TITLES:
-        table.add_column(title, justify="left" if title == "signal" else "right", no_wrap=True)
-    for entry in contest.entries:
-        table.add_row(*row(entry))
-    return table
+    rows = map(row, contest.entries)
+    return contested.for_terminal(contest.scenario.name, TITLES, rows, LEGEND)
 
 
 def expectations(contest: Contest) -> Table | None:
     """What was expected of whom; None where nothing was."""
-    found = Table(title="expectations", title_justify="left")
-    for title in ("", "signal", "figure", "value", "expected", "why"):
-        found.add_column(title, justify="right" if title == "value" else "left")
-    for entry in contest.entries:
-        for verdict in contest.verdicts(entry.label):
-            found.add_row(
-                "[green]holds[/]" if verdict.holds else "[red]FAILS[/]",
-                entry.label,
-                verdict.figure,
-                number(verdict.value),
-                str(verdict.expected),
-                escape(verdict.expected.why),
-            )
-    return found if found.row_count else None
+    verdicts = (
+        (entry.label, verdict)
+        for entry in contest.entries
+        for verdict in contest.verdicts(entry.label)
+    )
+    return contested.expectations(TITLES[0], verdicts, number)
 
 
 def markdown(contests: Sequence[Contest]) -> str:
     """One table for all of them, as GitHub reads it."""
-    lines = [_line(("scenario", *TITLES)), _line(["---", "---", *["--:"] * (len(TITLES) - 1)])]
-    for contest in contests:
-        lines += [_line((contest.scenario.name, *row(entry))) for entry in contest.entries]
-    return "\n".join([*lines, "", LEGEND, ""])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    rows = ((each.scenario.name, *row(entry)) for each in contests for entry in each.entries)
+    return contested.markdown(("scenario", *TITLES), rows, LEGEND)
