@@ -19,6 +19,7 @@ from xxhash import xxh64_intdigest
 SLOTS = 65537
 """Entries of the table, as deploy/gateway.yaml has them."""
 _TRIES = 64
+"""How often the gateway looks for a pod that it has not tried yet, the first time included."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ async def test_a_model_whose_folder_is_gone_still_shows_while_it_serves(
 async def test_folders_that_are_no_models_do_not_show(
     triton: Triton, repository_root: Path
 ) -> None:
-    folders = set(os.listdir(repository_root))
+    folders = {each.name for each in os.scandir(repository_root) if each.is_dir()}
     assert folders - set(await triton.observe(5)) == {".git", "lost+found"}
 
 
