@@ -93,6 +93,5 @@ def asked(address: str, model: str) -> tuple[int, bool]:
     with closing(HTTPConnection(address, timeout=60)) as connection:
         connection.request("POST", f"/v2/models/{model}/infer", BODY)
         answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
         answer.read()
         return answer.status, answer.getheader("connection") == "close"
