@@ -1,17 +1,76 @@
-"""Contests as tables: for the terminal, and as Markdown for a page.
+"""What commands say of contests: tables for the terminal, Markdown for a page, JSON.
 
 Owns their form. Refuses to know who competes, and in what (`simulations.scaling`, `.fleet`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from simulations.trial import Verdict
 
 Row = Sequence[str]
+
+
+class Scenario(Protocol):
+    @property
+    def about(self) -> str: ...
+
+
+class Contest(Protocol):
+    """One scenario and what came of it; as_values: all of it, as JSON has it."""
+
+    @property
+    def scenario(self) -> Scenario: ...
+
+    @property
+    def holds(self) -> bool: ...
+
+    def as_values(self) -> dict[str, Any]: ...
+
+
+C = TypeVar("C", bound=Contest)
+
+
+def report(
+    contests: Sequence[C],
+    tables: Callable[[C], Iterable[Table]],
+    as_markdown: Callable[[Sequence[C]], str] | None,
+    *,
+    width: int,
+    json_out: Path | None,
+) -> int:
+    """Prints the ``tables`` of each contest, or all as Markdown; the exit status: 1 when an
+    expectation does not hold.
+
+    width: what the widest table takes, in columns.
+    """
+    if json_out is not None:
+        # The same bytes for the same outcomes.
+        values = [contest.as_values() for contest in contests]
+        json_out.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", "utf-8")
+    if as_markdown is not None:
+        print(as_markdown(contests), end="")
+    else:
+        console = Console()
+        console.width = max(console.width, width)
+        for contest in contests:
+            console.print(contest.scenario.about, markup=False, highlight=False)
+            for table in tables(contest):
+                console.print(table)
+    return 0 if all(contest.holds for contest in contests) else 1
+
+
+def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """As JSON has them: a time that never ended is null."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def for_terminal(name: str, titles: Row, rows: Iterable[Row], legend: str) -> Table:
@@ -33,8 +92,8 @@ def for_terminal(name: str, titles: Row, rows: Iterable[Row], legend: str) -> Ta
 
 def expectations(
     who: str, verdicts: Iterable[tuple[str, Verdict]], number: Callable[[float], str]
-) -> Table | None:
-    """What was expected of whom, who being a ``who``; None where nothing was."""
+) -> Table:
+    """What was expected of whom, who being a ``who``."""
     found = Table(title="expectations", title_justify="left")
     for title in ("", who, "figure", "value", "expected", "why"):
         found.add_column(title, justify="right" if title == "value" else "left")
@@ -47,7 +106,7 @@ def expectations(
             str(verdict.expected),
             escape(verdict.expected.why),
         )
-    return found if found.row_count else None
+    return found
 
 
 def markdown(titles: Row, rows: Iterable[Row], legend: str) -> str:

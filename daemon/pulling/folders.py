@@ -4,8 +4,7 @@ Owns the way through fsspec. Credentials, region and endpoint of a bucket come f
 as every S3 client reads them. Refuses to follow links: they could lead anywhere.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from daemon.pulling.offers import (
     RECORD,
     VERSION,
     Offer,
-    PullError,
     Refused,
     Release,
     RemoteFile,
     Unreachable,
     checked,
     newest,
+    told,
 )
 
 _S3: Mapping[str, Any] = {
@@ -69,20 +68,20 @@ class Files:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        with _told(url):
+        with told(url):
             options = _S3 if url.startswith("s3://") else {}
             self._system, self._root = fsspec.core.url_to_fs(url, **options)
 
     def listed(self) -> Mapping[str, RemoteFile]:
         """By path below the URL. Raises PullError."""
-        with _told(self._url):
+        with told(self._url):
             entries = self._system.find(self._root, detail=True)
         if not entries:
             raise Unreachable(f"{self._url}: nothing is there")
         return {file.path: file for file in map(self._file, entries.values()) if file}
 
     def fetch(self, origin: str, target: Path) -> None:
-        with _told(self._url):
+        with told(self._url):
             self._system.get_file(origin, str(target))
 
     def _file(self, entry: Mapping[str, Any]) -> RemoteFile | None:
@@ -99,19 +98,6 @@ class Files:
             )
         mark = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified")
         return RemoteFile(path, name, entry["size"], str(mark))
-
-
-@contextmanager
-def _told(url: str) -> Iterator[None]:
-    try:
-        yield
-    except PullError:
-        raise
-    except ImportError as error:
-        raise Unreachable(f"{url}: {error}; pip install 'remora[registry]' brings it") from None
-    # Each file system has errors of its own beside OSError, and no base in common.
-    except Exception as error:  # noqa: BLE001
-        raise Unreachable(f"{url}: {type(error).__name__}: {error}") from None
 
 
 def _top(path: str) -> str:

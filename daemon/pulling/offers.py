@@ -6,7 +6,8 @@ sums: whatever a source says may be meant to do harm. Knows no protocol, and wri
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,21 @@ class Unreachable(PullError):
 
 class Refused(PullError):
     """Its source offers what must not be taken, or the repository holds what is not ours."""
+
+
+@contextmanager
+def told(source: str) -> Iterator[None]:
+    """Lets no error of a source's library out but as ours. source: what was asked, in words."""
+    try:
+        yield
+    except PullError:
+        raise
+    except ImportError as error:
+        raise Unreachable(f"{source}: {error}; pip install 'remora[registry]' brings it") from None
+    # Each file system has errors of its own beside OSError and no base in common, and MLflow lets
+    # those of requests, of urllib3 and of its own through.
+    except Exception as error:  # noqa: BLE001
+        raise Unreachable(f"{source}: {type(error).__name__}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

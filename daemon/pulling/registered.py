@@ -7,8 +7,6 @@ this machine, or another server that would be shown our credentials.
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -18,12 +16,12 @@ from daemon.pulling.offers import (
     CONFIG,
     VERSION,
     Offer,
-    PullError,
     Refused,
     Release,
     RemoteFile,
     Unreachable,
     checked,
+    told,
 )
 
 # What Triton's backends look for in a version's folder unless the configuration names another.
@@ -56,7 +54,7 @@ class Registered:
         self._artifacts: _Artifacts | None = None
 
     def offer(self) -> Offer:
-        with _told(self._uri):
+        with told(self._uri):
             client = _client()
             found = _resolved(client, self._uri)
             if found.status != "READY":
@@ -135,7 +133,7 @@ class _Server:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         self._place = place
-        with _told(place):
+        with told(place):
             self._repository = get_artifact_repository(place)
 
     def files(self) -> list[RemoteFile]:
@@ -143,7 +141,7 @@ class _Server:
         folders = [""]
         while folders:
             above = folders.pop()
-            with _told(self._place):
+            with told(self._place):
                 entries = self._repository.list_artifacts(above or None)
             for entry in entries:
                 path = checked(entry.path)
@@ -157,18 +155,5 @@ class _Server:
         return found
 
     def fetch(self, file: RemoteFile, target: Path) -> None:
-        with _told(self._place), TemporaryDirectory(dir=target.parent) as folder:
+        with told(self._place), TemporaryDirectory(dir=target.parent) as folder:
             Path(self._repository.download_artifacts(file.origin, folder)).rename(target)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except PullError:
-        raise
-    except ImportError as error:
-        raise Unreachable(f"{what}: {error}; pip install 'remora[registry]' brings it") from None
-    # MLflow lets errors of requests, of urllib3 and of its own through.
-    except Exception as error:  # noqa: BLE001
-        raise Unreachable(f"{what}: {type(error).__name__}: {error}") from None

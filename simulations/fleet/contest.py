@@ -4,13 +4,12 @@ Owns which runs that takes, and puts what came of them in order. Refuses to know
 (`simulations.fleet.run`) and where it happens (`simulations.sweep`).
 """
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from policies.problems import Problem, near
+from simulations.contested import finite
 from simulations.fleet.contestants import CONTESTANTS, OURS, RANDOM_LRU, RATIOS, Contestant
 from simulations.fleet.outcome import Outcome, figures
 from simulations.fleet.run import simulate
@@ -56,7 +55,7 @@ class Contest:
             "scenario": self.scenario.name,
             "contestants": {
                 entry.label: {
-                    **{name: _finite(value) for name, value in entry.figures.items()},
+                    **finite(entry.figures),
                     "healed": [
                         [each.what, each.from_s, each.agreed_s]
                         for each in entry.outcome.spoken.healed
@@ -68,16 +67,6 @@ class Contest:
                 for entry in self.entries
             },
         }
-
-
-def as_json(contests: Sequence[Contest]) -> str:
-    """The same bytes for the same outcomes. What never happened is null."""
-    values = [contest.as_values() for contest in contests]
-    return json.dumps(values, indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def contestants(said: str) -> list[Contestant]:

@@ -7,12 +7,10 @@ person who asked, where it cannot do what was asked.
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from simulations import sweep
+from simulations import contested, sweep
 from simulations.reading import ScenarioError
 from simulations.scaling import table
-from simulations.scaling.contest import as_json, competitors, contests
+from simulations.scaling.contest import competitors, contests
 from simulations.scaling.scenario import load
 
 ERRORS = (ScenarioError, OSError)
@@ -38,16 +36,5 @@ def scale(
     compete = competitors(signals)
     with sweep.local(workers) as engine:
         found = contests(scenarios, compete, engine)
-    if json_out is not None:
-        json_out.write_text(as_json(found), "utf-8")
-    if markdown:
-        print(table.markdown(found), end="")
-    else:
-        console = Console()
-        console.width = max(console.width, table.WIDTH)
-        for contest in found:
-            console.print(contest.scenario.about, markup=False, highlight=False)
-            console.print(table.for_terminal(contest))
-            if (expected := table.expectations(contest)) is not None:
-                console.print(expected)
-    return 0 if all(contest.holds for contest in found) else 1
+    as_markdown = table.markdown if markdown else None
+    return contested.report(found, table.tables, as_markdown, width=table.WIDTH, json_out=json_out)

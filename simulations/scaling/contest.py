@@ -4,13 +4,13 @@ Owns which runs that takes, and puts what came of them in order. Refuses to know
 (`simulations.scaling.run`) and where it happens (`simulations.sweep`).
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from policies.problems import Problem, near
+from simulations.contested import finite
 from simulations.reading import ScenarioError
 from simulations.scaling.clairvoyant import clairvoyant
 from simulations.scaling.outcome import Outcome, figures
@@ -73,7 +73,7 @@ class Contest:
             "signals": {
                 entry.label: {
                     "target": entry.outcome.target,
-                    **{name: _finite(value) for name, value in entry.figures.items()},
+                    **finite(entry.figures),
                     "wanted": [list(change) for change in entry.outcome.wanted],
                     "expectations": {
                         each.figure: each.holds for each in self.verdicts(entry.label)
@@ -82,16 +82,6 @@ class Contest:
                 for entry in self.entries
             },
         }
-
-
-def as_json(contests: Sequence[Contest]) -> str:
-    """The same bytes for the same outcomes. A time that never ended is null."""
-    values = [contest.as_values() for contest in contests]
-    return json.dumps(values, indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def competitors(said: str) -> list[Competitor]:

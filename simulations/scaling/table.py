@@ -4,7 +4,7 @@ Owns the columns and how their numbers are written. Computes nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -39,19 +39,17 @@ def row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def for_terminal(contest: Contest) -> Table:
+def tables(contest: Contest) -> Iterator[Table]:
+    """What came of it, and what was expected of whom, where anything was."""
     rows = map(row, contest.entries)
-    return contested.for_terminal(contest.scenario.name, TITLES, rows, LEGEND)
-
-
-def expectations(contest: Contest) -> Table | None:
-    """What was expected of whom; None where nothing was."""
-    verdicts = (
+    yield contested.for_terminal(contest.scenario.name, TITLES, rows, LEGEND)
+    verdicts = [
         (entry.label, verdict)
         for entry in contest.entries
         for verdict in contest.verdicts(entry.label)
-    )
-    return contested.expectations(TITLES[0], verdicts, number)
+    ]
+    if verdicts:
+        yield contested.expectations(TITLES[0], verdicts, number)
 
 
 def markdown(contests: Sequence[Contest]) -> str:
