@@ -1,12 +1,12 @@
 """Decides, once a tick, which models come in and which leave: `plan()`.
 
-In order: sick models are healed; devices over their budget are relieved; idle models are let go, and
-copies that the fleet can spare; then every model that is wanted, foreseen to be, or called for by the
-fleet (see `policies.copies`) is loaded if it fits, or makes room if that pays, or is held with the
-reason why not. The worthiest come first, after those that are pinned and those that somebody has
-waited for longer than the policy's patience, or, while loads queue for slots, after those whose loads
-save most waiting; what is only foreseen comes after what is asked for. At last one resident whose
-files have changed is loaded anew (see `policies.updates`).
+In order: sick models are healed; devices over their budget are relieved; idle models are let go,
+and copies that the fleet can spare; then every model that is wanted, foreseen to be, or called
+for by the fleet (see `policies.copies`) is loaded if it fits, or makes room if that pays, or is
+held with the reason why not. The worthiest come first, after those that are pinned and those
+that somebody has waited for longer than the policy's patience, or, while loads queue for slots,
+after those whose loads save most waiting; what is only foreseen comes after what is asked for.
+At last one resident whose files have changed is loaded anew (see `policies.updates`).
 
 `plan` is total and deterministic: odd input leads to a hold, never to an exception, and
 the order in which models are listed changes nothing. It never promises more memory than
