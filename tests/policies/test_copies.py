@@ -13,7 +13,7 @@ from policies.peers import Copies, Fleet, Peer
 from policies.planner import plan
 from policies.policy import FleetWishes, Policy
 from policies.snapshot import Device, Footprint, FootprintSource, Model, ModelState, Snapshot
-from tests.policies.test_properties import REPEATABLE, copies
+from tests.policies.drawn import REPEATABLE, copies
 from tests.policies.world import GIB, GPU, MONDAY_S, policy_of
 
 MODELS = tuple("abcdef")

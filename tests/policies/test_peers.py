@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policies.peers import DEPTH, Copies, Fleet, Peer, per_hour
 from policies.places import Places
-from tests.policies.test_properties import REPEATABLE
+from tests.policies.drawn import REPEATABLE
 
 MODELS = "abcdefgh"
 PLACES = tuple(f"10.0.0.{n}:9482" for n in range(6))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.places import Places
-from tests.policies.test_properties import REPEATABLE
+from tests.policies.drawn import REPEATABLE
 
 MODELS = [f"model-{n}" for n in range(400)]
 KEYS = st.lists(st.text(min_size=1, max_size=12), max_size=6)

@@ -1,36 +1,41 @@
 """What no plan ever does, whatever the world does: the promises, on generated worlds."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from policies.actions import Load, Plan, Reason
-from policies.forecast import Spells
-from policies.history import History, ModelHistory
+from policies.actions import Plan
 from policies.peers import Copies
 from policies.planner import plan
 from policies.policy import Policy, RankingName
 from policies.snapshot import (
-    HOST,
-    Device,
-    ErrorClass,
-    Footprint,
-    FootprintSource,
-    LoadFailure,
-    Model,
-    ModelState,
     Snapshot,
+)
+from tests.policies.drawn import (
+    CALLER,
+    DEVICES,
+    RANKINGS,
+    REPEATABLE,
+    budgets,
+    copies,
+    guests,
+    policies,
+)
+from tests.policies.promises import (
+    check_answers,
+    check_copies,
+    check_engaged,
+    check_patience,
+    check_pins,
+    check_shape,
+    check_updates,
 )
 from tests.policies.world import (
     GIB,
-    GPU,
     LOADING,
     MONDAY_S,
     READY,
@@ -42,100 +47,6 @@ from tests.policies.world import (
     guest,
     policy_of,
 )
-
-REPEATABLE = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    print_blob=False,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-SINGLES = ("a", "b", "c", "d", "e", "f")
-ENSEMBLES = ("x", "y", "z")
-CALLER = "w"
-DEVICES = ("GPU-0", "GPU-1")
-RANKINGS = st.sampled_from(list(RankingName))
-
-
-# --- worlds
-
-
-@st.composite
-def guests(draw: st.DrawFn) -> dict[str, Guest]:
-    sizes = st.dictionaries(st.sampled_from(DEVICES), st.integers(1, 6), min_size=1)
-    found = {}
-    for name in (*SINGLES[: draw(st.integers(2, len(SINGLES)))], CALLER):
-        found[name] = Guest(
-            name,
-            {device: amount * GIB for device, amount in draw(sizes).items()},
-            load_s=draw(st.sampled_from((0.5, 2.0, 7.0))),
-            unload_s=draw(st.sampled_from((0.5, 3.0))),
-            known_size=draw(st.integers(0, 9)) > 0,
-            waits=draw(st.booleans()),
-            reverts=draw(st.booleans()),
-            drain_s=draw(st.sampled_from((0.0, 0.0, 2.5))),
-        )
-    singles = st.sampled_from([name for name in found if name != CALLER])
-    for name in ENSEMBLES[: draw(st.integers(0, len(ENSEMBLES)))]:
-        steps = draw(st.lists(singles, min_size=1, max_size=3, unique=True))
-        found[name] = Guest(name, {}, load_s=0.1, unload_s=0.1, steps=tuple(steps))
-    return found
-
-
-@st.composite
-def policies(draw: st.DrawFn) -> Policy:
-    night = [{"from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}]
-    names = st.sampled_from((*SINGLES, *ENSEMBLES))
-    models: dict[str, dict[str, Any]] = {
-        name: {"pin": draw(st.sampled_from((True, night)))}
-        for name in draw(st.lists(names, max_size=2, unique=True))
-    }
-    models[CALLER] = {"calls": draw(st.lists(st.sampled_from(("a", "b")), unique=True))}
-    if draw(st.booleans()):
-        models.setdefault("a", {})["peak_factor"] = 2.5
-    for name in draw(st.lists(names, max_size=2, unique=True)):
-        models.setdefault(name, {})["copies"] = draw(st.integers(1, 3))
-    return Policy.model_validate(
-        {
-            "budget": draw(st.sampled_from((9 * GIB, 16 * GIB))),
-            "devices": {"GPU-1": {"budget": "75%", "headroom": "1GiB"}},
-            "ranking": draw(RANKINGS).value,
-            "residency": {
-                "minimum": draw(st.sampled_from((0, 5))),
-                "cooldown": draw(st.sampled_from((0, 5))),
-                "idle_unload": draw(st.sampled_from((None, 8))),
-                "hysteresis": draw(st.sampled_from((0, 0.25))),
-            },
-            "churn": {"evictions": draw(st.sampled_from((1, 60))), "window": "60s"},
-            "loads": {
-                "concurrent": draw(st.integers(1, 4)),
-                "peak_factor": draw(st.sampled_from((1, 1.3))),
-            },
-            "scaling": {"routing": draw(st.sampled_from(("spread", "by-model")))},
-            "fleet": {
-                "hand_over": draw(st.booleans()),
-                "let_go": draw(st.sampled_from((None, 7))),
-            },
-            "models": models,
-        }
-    )
-
-
-@st.composite
-def copies(draw: st.DrawFn) -> Copies | None:
-    """Where a model may stand in a fleet."""
-    if draw(st.integers(0, 3)) == 0:
-        return None
-    warm, rank = draw(st.integers(0, 3)), draw(st.sampled_from((0, 0, 1, 2, None)))
-    ahead = draw(st.integers(0, min(warm, 8 if rank is None else rank)))
-    asked = draw(st.sampled_from((0, 1, 64, 2**60)))
-    return Copies(warm, draw(st.integers(0, 2)), rank, ahead, asked)
-
-
-def budgets(policy: Policy) -> Mapping[str, int]:
-    share = policy.budget
-    assert isinstance(share, int)
-    return {"GPU-0": min(share, 20 * GIB), "GPU-1": 15 * GIB - GIB}
 
 
 class LifeOfTriton(RuleBasedStateMachine):
@@ -281,116 +192,6 @@ class LifeOfTriton(RuleBasedStateMachine):
             check_updates(self.policy, seen, decided)
 
         return check
-
-
-def check_pins(policy: Policy, seen: Snapshot, decided: Plan) -> None:
-    """In spite of its pin leaves only a sick one, or one that leans on a sick one, and what comes
-    back at once from changed files."""
-    pinned = {name for name in seen.models if policy.wishes(name).pinned_at(seen.now_s)}
-    for unload in decided.unloads:
-        if unload.reason not in (Reason.SICK, Reason.UPDATED):
-            for name in (unload.model, *unload.takes):
-                needs = {name, *callers_of(policy, seen, name)}
-                assert not needs & pinned, f"{name} left in spite of a pin"
-                model = seen.models[name]
-                assert model.state is READY
-
-
-def check_copies(policy: Policy, seen: Snapshot, decided: Plan) -> None:
-    """The first copies that the policy asks for stay; what others hold, and come before, may go."""
-    for unload in decided.unloads:
-        if unload.reason is Reason.SICK:
-            continue
-        for name in (unload.model, *unload.takes):
-            found = seen.models[name].copies
-            assert found is None or found.ahead >= policy.copies(name), f"{name} was to be kept"
-        if unload.reason is Reason.SPARE:
-            found = seen.models[unload.model].copies
-            assert found is not None
-            assert found.ahead > 0
-            assert found.rank != 0
-
-
-def check_engaged(seen: Snapshot, decided: Plan) -> None:
-    """Nobody in the middle of a model, or about to be served by it, loses it to a decision."""
-    for unload in decided.unloads:
-        for name in (unload.model, *unload.takes):
-            model = seen.models[name]
-            if unload.reason is not Reason.SICK and not model.sick:
-                assert model.leases <= 0, f"{name} left with streams open"
-                assert model.draining or model.waiting <= 0, f"{name} left before it served"
-
-
-def callers_of(policy: Policy, seen: Snapshot, name: str) -> set[str]:
-    found: set[str] = set()
-    while True:
-        more = {
-            other.name
-            for other in seen.models.values()
-            if {*other.steps, *policy.calls(other.name)} & {name, *found}
-        }
-        if more <= found:
-            return found
-        found |= more
-
-
-def check_answers(policy: Policy, seen: Snapshot, decided: Plan) -> None:
-    """What is wanted and away is loaded, or brought, or held with one reason."""
-    brought = {name for load in decided.loads for name in load.brings}
-    subjects = [hold.subject for hold in decided.holds]
-    for name, model in seen.models.items():
-        if model.state not in (READY, LOADING) and is_called_for(policy, seen, decided, name):
-            assert (name in brought) != (subjects.count(name) == 1), name
-    assert {*subjects} <= {*seen.models, *seen.devices, *policy.models}
-    assert len({(hold.subject, hold.reason) for hold in decided.holds}) == len(decided.holds)
-
-
-def is_called_for(policy: Policy, seen: Snapshot, decided: Plan, name: str) -> bool:
-    """By its pin, by requests that wait, or by new ones that were not asked of its callers."""
-    model = seen.models[name]
-    if model.waiting or policy.wishes(name).pinned_at(seen.now_s):
-        return True
-    through = any(seen.models[caller].arrivals for caller in callers_of(policy, seen, name))
-    has_just_left = decided.history.models[name].left_at_s == seen.now_s if model.arrivals else True
-    return not through and not has_just_left
-
-
-def check_shape(decided: Plan) -> None:
-    kinds = [isinstance(action, Load) for action in decided.actions]
-    assert kinds == sorted(kinds), "unloads come first"
-    gone = [name for u in decided.unloads for name in (u.model, *u.takes)]
-    come = [name for load in decided.loads for name in (*load.brings, *load.copies)]
-    assert len(set(gone + come)) == len(gone + come), "each model moves once"
-
-
-def check_patience(seen: Snapshot, decided: Plan) -> None:
-    """What has failed is not tried again before its time, unless as it was before."""
-    for load in decided.loads:
-        retry_at_s = decided.history.models[load.model].retry_at_s
-        is_early = retry_at_s is not None and seen.now_s < retry_at_s
-        assert not is_early or load.versions, f"{load.model} was tried too early"
-        assert not load.versions or load.reason is Reason.ROLLED_BACK
-
-
-def check_updates(policy: Policy, seen: Snapshot, decided: Plan) -> None:
-    """One at a time, of settled files that are others than before; no swap of what others need,
-    nor of what has failed."""
-    updates = [load.model for load in decided.loads if load.is_update]
-    swaps = [each.model for each in decided.unloads if each.reason is Reason.UPDATED]
-    under_way = [name for name, m in seen.models.items() if m.former or m.updating]
-    assert len(updates) + len(swaps) <= 1
-    assert not (updates and under_way)
-    for name in (*updates, *swaps):
-        since_s = seen.models[name].outdated_since_s
-        assert since_s is not None
-        assert seen.now_s - since_s >= policy.versions.settle_s
-    for name in swaps:
-        assert decided.history.models[name].failures == 0
-        assert not callers_of(policy, seen, name) & here_in(seen)
-
-
-def here_in(seen: Snapshot) -> set[str]:
-    return {name for name, model in seen.models.items() if model.state in (READY, LOADING)}
 
 
 TestLifeOfTriton = LifeOfTriton.TestCase
@@ -585,169 +386,3 @@ def test_busy_residents_that_drain_slowly_do_not_keep_a_waiting_model_out_for_ev
             break
     assert "late" in world.residents()
     assert world.called_off <= 2
-
-
-# --- odd input
-
-
-NASTY_FLOATS = st.one_of(
-    st.floats(),
-    st.sampled_from((math.nan, math.inf, -math.inf, 0.0, -1.0, 1e308, 5e-324, MONDAY_S)),
-)
-NASTY_INTS = st.one_of(st.integers(-5, 40 * GIB), st.integers(), st.sampled_from((10**400, -1)))
-NAMES = st.sampled_from(("", "a", "b", "c", "host", "x"))
-DEVICE_IDS = st.sampled_from(("", HOST, GPU, "GPU-1"))
-MAYBE = st.none()
-
-FAILURES = st.builds(LoadFailure, NASTY_FLOATS, st.sampled_from(list(ErrorClass)), st.just("?"))
-FOOTPRINTS = st.builds(
-    Footprint, st.dictionaries(DEVICE_IDS, NASTY_INTS), st.sampled_from(list(FootprintSource))
-)
-MODELS = st.builds(
-    Model,
-    NAMES,
-    state=st.sampled_from(list(ModelState)),
-    footprint=MAYBE | FOOTPRINTS,
-    load_s=MAYBE | NASTY_FLOATS,
-    arrivals=NASTY_FLOATS,
-    waiting=NASTY_INTS,
-    oldest_wait_s=NASTY_FLOATS,
-    in_flight=MAYBE | NASTY_INTS | NASTY_FLOATS,
-    in_flight_counted=st.booleans(),
-    leases=st.just(0) | NASTY_INTS,
-    draining=st.booleans(),
-    pending=MAYBE | NASTY_INTS,
-    steps=st.lists(NAMES | st.just("nowhere"), max_size=3).map(tuple),
-    stale=st.booleans(),
-    sick=st.booleans(),
-    forgotten=st.booleans(),
-    in_repository=st.booleans(),
-    revision=MAYBE | st.sampled_from(("", "1")),
-    failure=MAYBE | FAILURES,
-)
-DEVICE_FACTS = st.builds(
-    Device,
-    DEVICE_IDS,
-    total_bytes=MAYBE | st.just(0) | NASTY_INTS,
-    used_bytes=MAYBE | NASTY_INTS,
-    utilisation=MAYBE | NASTY_FLOATS,
-)
-SNAPSHOTS = st.builds(
-    Snapshot,
-    NASTY_FLOATS,
-    reachable=st.sampled_from((True, True, True, False)),
-    devices=st.dictionaries(DEVICE_IDS, DEVICE_FACTS),
-    models=st.dictionaries(NAMES, MODELS),
-)
-NASTY_ROWS = st.lists(NASTY_FLOATS, max_size=3) | NASTY_FLOATS.map(lambda odd: [1.0, odd] * 31)
-PASTS = st.builds(
-    ModelHistory,
-    fast_rate=NASTY_FLOATS,
-    slow_rate=NASTY_FLOATS,
-    rate_at_s=MAYBE | NASTY_FLOATS,
-    uses=NASTY_FLOATS,
-    last_use_s=MAYBE | NASTY_FLOATS,
-    visited_at_s=MAYBE | NASTY_FLOATS,
-    visit_rates=st.tuples(*[NASTY_FLOATS] * 4),
-    spells=st.builds(Spells, NASTY_ROWS.map(tuple), NASTY_ROWS.map(tuple)),
-    credit=NASTY_FLOATS,
-    resident_since_s=MAYBE | NASTY_FLOATS,
-    left_at_s=MAYBE | NASTY_FLOATS,
-    unwanted_at_s=MAYBE | NASTY_FLOATS,
-    restore=st.booleans(),
-    failures=NASTY_INTS,
-    failed_at_s=MAYBE | NASTY_FLOATS,
-    error_class=MAYBE | st.sampled_from(list(ErrorClass)),
-    retry_at_s=MAYBE | NASTY_FLOATS,
-    revision=MAYBE | st.just("1"),
-    left_for=MAYBE | NAMES,
-)
-HISTORIES = st.builds(
-    History,
-    at_s=MAYBE | NASTY_FLOATS,
-    models=st.dictionaries(NAMES | st.just("nowhere"), PASTS),
-    inflation=NASTY_FLOATS,
-    evictions_s=st.lists(NASTY_FLOATS, max_size=3).map(tuple),
-    leaving=st.frozensets(NAMES),
-    pool=NASTY_ROWS.map(tuple),
-    pooled_at_s=MAYBE | NASTY_FLOATS,
-)
-
-
-@st.composite
-def odd_policies(draw: st.DrawFn) -> Policy:
-    window = [{"days": ["mon"], "from": "20:00", "to": "07:00", "timezone": "America/New_York"}]
-    return policy_of(
-        draw(st.sampled_from((0.5, 10 * GIB))),
-        ranking=draw(RANKINGS).value,
-        residency={"idle_unload": draw(st.sampled_from((None, 5)))},
-        churn={"evictions": draw(st.sampled_from((0, 60)))},
-        loads={"peak_factor": draw(st.sampled_from((1, 1.7)))},
-        models={
-            "a": {"pin": draw(st.sampled_from((True, window))), "weight": 1_000_000},
-            "b": {"calls": draw(st.lists(st.sampled_from(("a", "c", "nowhere")), max_size=2))},
-        },
-    )
-
-
-@settings(REPEATABLE, max_examples=600)
-@given(policy=odd_policies(), snapshots=st.lists(SNAPSHOTS, max_size=3), history=HISTORIES)
-def test_odd_input_never_raises_and_never_moves_a_model_twice(
-    policy: Policy, snapshots: list[Snapshot], history: History
-) -> None:
-    for snapshot in snapshots:
-        decided = plan(policy, snapshot, history)
-        check_shape(decided)
-        check_engaged(snapshot, decided)
-        history = decided.history
-
-
-@settings(REPEATABLE, max_examples=200)
-@given(policy=odd_policies(), snapshot=SNAPSHOTS, history=HISTORIES, seed=st.integers(0, 2**16))
-def test_the_order_of_the_input_changes_nothing(
-    policy: Policy, snapshot: Snapshot, history: History, seed: int
-) -> None:
-    again = plan(policy, shuffled_snapshot(snapshot, seed), shuffled_history(history, seed))
-    assert spoken(plan(policy, snapshot, history)) == spoken(again)
-
-
-@settings(REPEATABLE, max_examples=150)
-@given(found=guests(), policy=policies(), asked=st.lists(st.integers(0, 20), max_size=8))
-def test_the_order_in_which_a_world_is_listed_changes_nothing(
-    found: dict[str, Guest], policy: Policy, asked: list[int]
-) -> None:
-    assume(all(name in found for name in policy.calls(CALLER)))
-    world = World(dict.fromkeys(DEVICES, 20 * GIB), found)
-    for turn, position in enumerate(asked):
-        world.ask(sorted(found)[position % len(found)], 0.1 + turn)
-        snapshot, history = world.snapshot(), world.history
-        again = plan(policy, shuffled_snapshot(snapshot, turn), shuffled_history(history, turn))
-        assert world.tick(policy) == again
-
-
-def shuffled_snapshot(snapshot: Snapshot, seed: int) -> Snapshot:
-    return replace(
-        snapshot, devices=shuffled(snapshot.devices, seed), models=shuffled(snapshot.models, seed)
-    )
-
-
-def shuffled_history(history: History, seed: int) -> History:
-    return replace(history, models=shuffled(history.models, seed))
-
-
-def shuffled(mapping: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    items = sorted(mapping.items())
-    Random(seed).shuffle(items)
-    return dict(items)
-
-
-def spoken(decided: Plan) -> tuple[str, ...]:
-    """A plan in words, for what is not a number is not equal to itself."""
-    history = decided.history
-    rest = replace(history, models={}, leaving=frozenset())
-    records = sorted((name, repr(past)) for name, past in history.models.items())
-    return (
-        repr(decided.actions),
-        repr(decided.holds),
-        repr((rest, sorted(history.leaving), records)),
-    )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from policies.actions import Reason
 from policies.policy import Policy
 from policies.snapshot import Snapshot
-from tests.policies.test_properties import (
-    REPEATABLE,
+from tests.policies.drawn import REPEATABLE
+from tests.policies.promises import (
     check_engaged,
     check_patience,
     check_pins,
